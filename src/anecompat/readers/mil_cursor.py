@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from anecompat.errors import ReadError
 from anecompat.ir import Blob, Constant, OtherType, StateType, TensorType, ValueType
-from anecompat.readers.mil_values import DTYPE, NESTED_NUMBERS, NUMBER, lazy_constant, structured
+from anecompat.readers.mil_values import DTYPE, ELEMENT, NESTED_NUMBERS, NUMBER, lazy_constant, structured
 
 NEST_DEPTH = 60  # nested types, literals and blocks; models in the wild have five or so. Bounds Python's recursion.
 
@@ -22,7 +22,20 @@ _TOKEN = re.compile(
     rf'(?P<number>{NUMBER})|(?P<word>{WORD})|(?P<string>"(?:[^"\\]|\\.)*+")|(?P<mark>->|[][(){{}}<>,;=?])',
     re.DOTALL,
 )
+# The compiler's spelling of a type, of a string, of numbers and of a payload elsewhere, for regular expressions.
+SPELLING = r"(?:tensor<\w++, *+\[[\d, ?]*+\]>|\w++)"
+TEXT = r'(?:tensor<string, *+\[\]>|string)\("([^"\\]*+)"\)'
+NUMBERS = rf"\[*+{ELEMENT}(?:\]*+, *+\[*+{ELEMENT})*+\]*+"
+BLOBFILE = rf"BLOBFILE\(path *+= *+{TEXT}, *+offset *+= *+(?:tensor<uint64, *+\[\]>|uint64)\((\d{{1,18}}+)\)\)"
+
+_SPELLED = re.compile(SPELLING)
+_REGULAR_VALUE = re.compile(rf"({SPELLING})\((?:({NUMBERS})|(\"[^\"\\]*+\")|{BLOBFILE})\)")
 _DIMENSION = re.compile(r"\d{1,18}(?!\d)")
+
+
+def balanced(numbers: str | None) -> bool:
+    """Whether a list of numbers closes as many brackets as it opens."""
+    return numbers is None or numbers.count("[") == numbers.count("]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,7 @@ class Cursor:
         self.text = text
         self.path = path
         self.at = 0
-        self.types: dict[str, ValueType] = {}
+        self.spellings: dict[str, ValueType] = {}
         self._depth = 0
 
     def fail(self, message: str, at: int | None = None) -> NoReturn:
@@ -113,11 +126,15 @@ class Cursor:
     def type(self) -> ValueType:
         """A type, interned: the same spelling gives the same object."""
         start = self.skip()
+        match = _SPELLED.match(self.text, start)
+        if match is not None and (known := self.spellings.get(match[0])) is not None:
+            self.at = match.end()
+            return known
         name = self.word("a type")
         if not self.take("<"):
             if not DTYPE.fullmatch(name):
                 self.fail(f"expected a type, found {name!r}", start)
-            return self.intern(TensorType(name, ()))
+            return self.spellings.setdefault(name, TensorType(name, ()))
         self.deeper("types")
         found: ValueType
         if name == "tensor":
@@ -136,10 +153,16 @@ class Cursor:
             found = OtherType(re.sub(r"\s+", " ", self.text[start : self.at].strip()) + ">")
         self.eat(">")
         self.shallower()
-        return self.intern(found)
+        return self.spellings.setdefault(self.text[start : self.at], found)
 
-    def intern(self, type: ValueType) -> ValueType:
-        return self.types.setdefault(str(type), type)
+    def spelled(self, spelling: str) -> ValueType | None:
+        """The type of a spelling met for the first time; None where it is none (``type`` says why)."""
+        cursor = Cursor(spelling, "")
+        try:
+            found = cursor.type()
+        except ReadError:
+            return None
+        return self.spellings.setdefault(spelling, found)
 
     def _dtype(self) -> str:
         name = self.word("an element type")
@@ -188,6 +211,15 @@ class Cursor:
 
     def value(self) -> Literal:
         """``TYPE(literal)``."""
+        match = _REGULAR_VALUE.match(self.text, self.skip())
+        if match is not None:
+            spelled, numbers, string, path, offset = match.groups()
+            known = self.spellings.get(spelled) or self.spelled(spelled)
+            if known is not None and balanced(numbers):
+                self.at = match.end()
+                blob = None if path is None else Blob(path, int(offset))
+                return Literal(known, numbers or string or "", blob)
+        self.deeper("values")
         type = self.type()
         self.eat("(")
         if self.peek("BLOBFILE"):
@@ -195,6 +227,7 @@ class Cursor:
         else:
             found = Literal(type, self.literal())
         self.eat(")", " after the literal")
+        self.shallower()
         return found
 
     def attributes(self, opening: str = "[", closing: str = "]") -> dict[str, Literal]:
@@ -229,7 +262,7 @@ class Cursor:
         match = NESTED_NUMBERS.match(self.text, start)
         if match and match.end() > start and self.text.startswith(")", match.end()):
             found = match[0].rstrip()
-            if found.count("[") == found.count("]"):
+            if balanced(found):
                 self.at = match.end()
                 return found
         self._walk_literal()

@@ -11,28 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from anecompat.errors import ReadError
 from anecompat.ir import Blob, Block, Constant, Function, Operation, TensorType, Value, ValueType
-from anecompat.readers.mil_cursor import WORD, Cursor, Literal
+from anecompat.readers.mil_cursor import BLOBFILE, NUMBERS, SPELLING, TEXT, WORD, Cursor, Literal, balanced
 from anecompat.readers.mil_values import ELEMENT, decode, unescape
 
 # The protobuf form's opset names, met in hand-written text (coremltools: _OPSET in its __init__).
 _OPSETS = {"CoreML5": "ios15", "CoreML6": "ios16", "CoreML7": "ios17", "CoreML8": "ios18", "CoreML9": "ios26"}
 
-_TYPE = r"(?:tensor<\w++, \[[\d, ?]*+\]>|\w++)"
-_TEXT = r'(?:tensor<string, \[\]>|string)\("([^"\\]*+)"\)'
+# The compiler's own forms. Hand-written text differs in its blanks, allowed where nothing else could stand.
 _CONST = re.compile(
-    rf"\s*+({_TYPE}) ({WORD}) = const\(\)\[(?:name = {_TEXT}, )?+val = (?:({_TYPE})\("
-    rf"(?:({ELEMENT}|\[(?:{ELEMENT}(?:, {ELEMENT})*+)?+\])"
-    rf"|BLOBFILE\(path = {_TEXT}, offset = (?:tensor<uint64, \[\]>|uint64)\((\d{{1,18}}+)\)\))\)|{_TEXT})\];"
+    rf"\s*+({SPELLING}) ++({WORD}) *+= *+const\(\)\[(?:name *+= *+{TEXT}, *+)?+val *+= *+(?:({SPELLING})\("
+    rf"(?:({NUMBERS})|{BLOBFILE})\)|{TEXT})\];"
 )
-_BINDINGS = rf"{WORD} = (?:{WORD}|\({WORD}(?:, {WORD})*+\))"
+_BINDINGS = rf"{WORD} *+= *+(?:{WORD}|\({WORD}(?:, *+{WORD})*+\))"
 _OPERATION = re.compile(
-    rf"\s*+({_TYPE} {WORD}(?:, {_TYPE} {WORD})*+) = ({WORD})\(({_BINDINGS}(?:, {_BINDINGS})*+)\)"
-    rf"(?:\[name = {_TEXT}\])?+;"
+    rf"\s*+({SPELLING} ++{WORD}(?:, *+{SPELLING} ++{WORD})*+) *+= *+({WORD})\(({_BINDINGS}(?:, *+{_BINDINGS})*+)\)"
+    rf"(?:\[name *+= *+{TEXT}\])?+;"
 )
-_RESULT = re.compile(rf"({_TYPE}) ({WORD})")
-_BINDING = re.compile(rf"({WORD}) = (?:({WORD})|\(([^)]*+)\))")
+_RESULT = re.compile(rf"({SPELLING}) ++({WORD})")
+_BINDING = re.compile(rf"({WORD})=(?:({WORD})|\(([^)]*+)\))")
 _NO_RESULT = re.compile(rf"{WORD}(?:\s*+<\s*+\w++\s*+>)?+\s*+\(")
 _BLOCK = re.compile(rf"(?:{WORD})?+\s*+(?:\([^(){{}};]*+\))?+\s*+\{{")
 _BARE = re.compile(rf"\[\s*+(?:{ELEMENT}(?:\s*+,\s*+{ELEMENT})*+)?+\s*+\]|{ELEMENT}(?![\w.$@])")
@@ -67,7 +64,6 @@ class Parser:
         self.cursor = Cursor(text, path)
         self.keep_attributes = keep_attributes
         self.kept: list[tuple[Operation, Mapping[str, object]]] = []
-        self.spellings: dict[str, ValueType] = {}
         self.scope: dict[str, Value] = {}
         self.local: dict[str, Value | None] = {}  # names of the innermost block, with what they hid outside it
         self.opset = ""
@@ -157,7 +153,7 @@ class Parser:
 
     def statements(self) -> list[Operation]:
         """Every statement up to the closing brace: the compiler's regular ones by expression, the others by token."""
-        cursor, scope, local, spellings = self.cursor, self.scope, self.local, self.spellings
+        cursor, scope, local, spellings = self.cursor, self.scope, self.local, self.cursor.spellings
         text = cursor.text
         const, operation = _CONST.match, _OPERATION.match
         operations: list[Operation] = []
@@ -165,11 +161,11 @@ class Parser:
             match = const(text, cursor.at)
             if match is not None:
                 spelled, name, _, literal_type, numbers, path, offset, string = match.groups()
-                type = spellings.get(spelled) or self.spelled(spelled)
+                type = spellings.get(spelled) or cursor.spelled(spelled)
                 own = type
                 if literal_type is not None and literal_type != spelled:
-                    own = spellings.get(literal_type) or self.spelled(literal_type)
-                if type is not None and own is not None and name not in local:
+                    own = spellings.get(literal_type) or cursor.spelled(literal_type)
+                if type is not None and own is not None and name not in local and balanced(numbers):
                     if numbers is not None:
                         constant = Constant(own, partial(decode, numbers, own))
                     elif string is not None:
@@ -195,39 +191,31 @@ class Parser:
             if irregular is not None:
                 operations.append(irregular)
 
-    def spelled(self, spelling: str) -> ValueType | None:
-        """The type of a spelling met for the first time; None where it is none (the full parser says so)."""
-        cursor = Cursor(spelling, "")
-        cursor.types = self.cursor.types
-        try:
-            type = cursor.type()
-        except ReadError:
-            return None
-        self.spellings[spelling] = type
-        return type
-
     def regular(self, match: re.Match[str]) -> Operation | None:
         """A statement in the compiler's own form; None where a name is unknown or taken (the full parser says so)."""
-        scope, local = self.scope, self.local
+        cursor, scope, local = self.cursor, self.scope, self.local
         results, kind, bindings, name = match.groups()
+        if kind == "const":
+            return None
+        bindings = bindings.replace(" ", "")
         inputs: dict[str, tuple[Value, ...]] = {}
         try:
             if "(" not in bindings:
-                for binding in bindings.split(", "):
-                    argument, _, bound = binding.partition(" = ")
+                for binding in bindings.split(","):
+                    argument, _, bound = binding.partition("=")
                     inputs[argument] = (scope[bound],)
             else:
                 for argument, bound, several in _BINDING.findall(bindings):
-                    inputs[argument] = (scope[bound],) if bound else tuple(map(scope.__getitem__, several.split(", ")))
+                    inputs[argument] = (scope[bound],) if bound else tuple(map(scope.__getitem__, several.split(",")))
         except KeyError:
             return None
         outputs: list[Value] = []
         for spelled, output in _RESULT.findall(results):
-            type = self.spellings.get(spelled) or self.spelled(spelled)
+            type = cursor.spellings.get(spelled) or cursor.spelled(spelled)
             if type is None or output in local:
                 return None
             outputs.append(Value(output, type))
-        if len(inputs) != bindings.count(" = ") or len({value.name for value in outputs}) != len(outputs):
+        if len(inputs) != bindings.count("=") or len({value.name for value in outputs}) != len(outputs):
             return None
         for value in outputs:
             local[value.name] = scope.get(value.name)
