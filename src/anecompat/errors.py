@@ -5,6 +5,7 @@
       CompileError         (4)     Core ML refused to compile the model; device only
       InputError           (5)     no dummy input could be made; device only
       PredictionError      (6)     the prediction failed, crashed or timed out; device only
+      CannotTell           (8)     the operations nobody has measured decide; the one-number function only
       UsageError                   the question makes no sense: a chip nobody knows, an impossible pair
 
 The number is the status that ``anecompat check`` ends with (see the contract of statuses in the README).
@@ -13,8 +14,8 @@ The number is the status that ``anecompat check`` ends with (see the contract of
 from __future__ import annotations
 
 
-class AnecompatError(Exception):
-    """The base of every error that anecompat raises on purpose."""
+class AnecompatError(ValueError):
+    """The base of every error that anecompat raises on purpose; a ValueError, as ANECompat's binding raised."""
 
     status: int = 7
 
@@ -51,5 +52,11 @@ class PredictionError(AnecompatError):
     status = 6
 
 
-class UsageError(AnecompatError, ValueError):
+class UsageError(AnecompatError):
     """The caller asked for something that does not exist; exit status 64."""
+
+
+class CannotTell(AnecompatError):
+    """Unknown operations decide the status, and the caller asked for one number."""
+
+    status = 8

@@ -30,6 +30,11 @@ class Rule:
     sections: dict[str, str] = field(default_factory=dict)
 
     @property
+    def decides(self) -> bool:
+        """Whether it speaks of placement. The rules on values (ANE6xx) never change an answer."""
+        return not self.id.startswith("ANE6")
+
+    @property
     def fix(self) -> str | None:
         """What to change, as one line for reports."""
         text = self.sections.get("What to change")

@@ -1,0 +1,5 @@
+"""python -m anecompat"""
+
+from anecompat.cli import run
+
+run()

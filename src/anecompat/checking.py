@@ -1,0 +1,238 @@
+"""The whole way in one call: read, lay out, judge, place, segment, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from anecompat.costs import Estimate, estimate, table_for
+from anecompat.errors import AnecompatError, ReadError
+from anecompat.explain import gains
+from anecompat.findings import Forecast, Status, Verdict, worst
+from anecompat.ir import Model
+from anecompat.judge import judge
+from anecompat.latency import latency
+from anecompat.outline import Outline, outline
+from anecompat.place import forecast_from
+from anecompat.readers import read
+from anecompat.segment import segments
+from anecompat.targets import REFERENCE, Target, default_targets, parse_targets
+
+# Explaining what each fix would win means predicting once more a cause: done where few verdicts are asked for.
+_EXPLAIN_UP_TO = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """The answer for one chip and system. Chips of the same engine and system share one verdict."""
+
+    target: Target
+    verdict: Verdict
+
+    @property
+    def status(self) -> Status:
+        return self.verdict.status
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known of one model. ``error`` stands instead of targets where there is no answer.
+
+    ``asked`` says whether the targets were named by the user; without that, ``status`` speaks for the reference target
+    alone. ``basis`` is "predicted" or "measured".
+    """
+
+    path: str
+    model: Model | None
+    outline: Outline | None
+    targets: tuple[TargetReport, ...]
+    asked: bool
+    error: AnecompatError | None = None
+    basis: str = "predicted"
+    compute_units: str = "cpu-and-ne"
+
+    @property
+    def spoken_for(self) -> tuple[TargetReport, ...]:
+        """The targets that the closing line and the exit status speak for."""
+        if self.asked:
+            return self.targets
+        return tuple(entry for entry in self.targets if entry.target == REFERENCE) or self.targets
+
+    @property
+    def status(self) -> Status:
+        """The status the closing line names: the worst of the targets asked for, or the reference target's."""
+        if self.error is not None:
+            return Status(self.error.status)
+        return worst([entry.status for entry in self.spoken_for])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as the published JSON Schema describes it."""
+        from anecompat.report.json_report import to_dict
+
+        return to_dict(self)
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The report as JSON text, without a line break at its end."""
+        from anecompat.report.json_report import to_json
+
+        return to_json(self, indent=indent)
+
+    def to_text(self, *, width: int = 100, color: bool = False) -> str:
+        """The report as the terminal shows it."""
+        from anecompat.report.text_report import to_text
+
+        return to_text(self, width=width, color=color)
+
+
+def check(
+    model: str | Path | Model | Any,
+    targets: Iterable[str] | str | None = None,
+    *,
+    function: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    verify_weights: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Predict, operation by operation, what of a Core ML model runs on the Neural Engine, where not, and why.
+
+    ``model`` is a path or URL of a .mlpackage, .mlmodel, .mlmodelc, .mil or a zip of one, a model from
+    ``anecompat.read``, or coremltools' ``MLModel``. ``targets`` takes chips and systems in the spellings of the command
+    line (``["M1", "A17 Pro@ios18"]``); without it every chip is judged on its last system. ``function`` selects one of
+    several functions; ``shapes`` fixes flexible inputs, ``{"image": (1, 3, 640, 640)}``.
+
+    Returns a Report; nothing is printed. Raises ReadError where the file cannot be read as a Core ML model, UsageError
+    for a chip or system nobody knows. Example::
+
+        report = anecompat.check("model.mlpackage", targets=["M1", "A17 Pro"])
+        for entry in report.targets:
+            print(entry.target, entry.status)
+            for finding in entry.verdict.findings:
+                print(" ", finding.message)
+    """
+    wanted = None if targets is None else parse_targets([targets] if isinstance(targets, str) else targets)
+    loaded = load(model, function=function, shapes=shapes, verify_weights=verify_weights)
+    return check_model(loaded, wanted, progress=progress)
+
+
+def load(
+    model: Any,
+    *,
+    function: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    verify_weights: bool = False,
+) -> Model:
+    """A model from whatever a caller holds: see ``check``."""
+    if isinstance(model, Model):
+        return model
+    pinned = None if shapes is None else {name: tuple(int(dim) for dim in shape) for name, shape in shapes.items()}
+    if isinstance(model, (str, Path)):
+        return read(str(model), function=function, shapes=pinned, verify_weights=verify_weights)
+    package = getattr(model, "package_path", None)
+    if isinstance(package, str) and Path(package).exists():
+        return read(package, function=function, shapes=pinned, verify_weights=verify_weights)
+    if hasattr(model, "get_spec"):
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.mlmodel"
+            path.write_bytes(model.get_spec().SerializeToString())
+            return read(str(path), function=function, shapes=pinned)
+    raise ReadError(f"a path, a Model or a coremltools MLModel was expected, not {type(model).__name__}")
+
+
+def check_model(
+    model: Model, targets: Sequence[Target] | None = None, *, progress: Callable[[str], None] | None = None
+) -> Report:
+    """As ``check``, for a model already read and targets already parsed."""
+    wanted = tuple(default_targets() if targets is None else targets)
+    laid_out = outline(model)
+    distinct = {(target.engine, target.system.release): target for target in wanted}
+    explain = len(distinct) <= _EXPLAIN_UP_TO
+    known_estimates: dict[int, list[Estimate]] = {}
+    known_places: dict[object, tuple[Forecast, ...]] = {}
+    verdicts: dict[object, Verdict] = {}
+    for key, target in distinct.items():
+        if progress is not None:
+            progress(str(target))
+        verdicts[key] = _verdict(laid_out, target, known_estimates, known_places, explain or target == REFERENCE)
+    entries = tuple(TargetReport(t, verdicts[t.engine, t.system.release]) for t in wanted)
+    return Report(model.path, model, laid_out, entries, asked=targets is not None)
+
+
+def _verdict(
+    laid_out: Outline,
+    target: Target,
+    estimates: dict[int, list[Estimate]],
+    places: dict[object, tuple[Forecast, ...]],
+    explain: bool,
+) -> Verdict:
+    judgement = judge(laid_out, target)
+    table, factor = table_for(target.engine, target.system.release[0])
+    if not estimates:
+        for number, part in enumerate(laid_out.parts):
+            if not part.legacy:
+                estimates[number] = [estimate(laid_out.operations[index], table) for index in part.indexes]
+    key = (judgement.eligible, factor)
+    forecasts = places.get(key)
+    if forecasts is None:
+        forecasts = tuple(
+            forecast_from(estimates[number], [judgement.eligible[i] for i in part.indexes], table, factor)
+            if number in estimates
+            else Forecast((None,) * len(part.indexes), {}, "", sentence=_LEGACY)
+            for number, part in enumerate(laid_out.parts)
+        )
+        places[key] = forecasts
+    forecast = _joined(laid_out, forecasts)
+    findings = judgement.findings
+    if explain and laid_out.parts:
+        won = gains(laid_out, judgement.eligible, findings, estimates, table)
+        findings = tuple(
+            replace(finding, gain=won[position]) if position in won else finding
+            for position, finding in enumerate(findings)
+        )
+    by_operation: dict[int, list[str]] = {}
+    for finding in findings:
+        for index in finding.operations:
+            rules = by_operation.setdefault(index, [])
+            if finding.rule not in rules:
+                rules.append(finding.rule)
+    return Verdict(
+        status=judgement.status,
+        eligible=judgement.eligible,
+        findings=findings,
+        segments=segments(laid_out, judgement.eligible),
+        forecast=forecast,
+        parts=judgement.parts,
+        certainty=judgement.certainty,
+        latency=latency(laid_out, judgement.eligible, target),
+        by_operation={index: tuple(rules) for index, rules in by_operation.items()},
+    )
+
+
+_LEGACY = "Core ML places old neural networks by other rules; no published costs tell where."
+
+
+def _joined(laid_out: Outline, forecasts: Sequence[Forecast]) -> Forecast | None:
+    """One forecast for the whole report, by operation index."""
+    if not forecasts:
+        return None
+    if len(forecasts) == 1:
+        return forecasts[0]
+    placed: list[str | None] = [None] * len(laid_out.operations)
+    alternatives: dict[int, tuple[str, ...]] = {}
+    for part, forecast in zip(laid_out.parts, forecasts, strict=True):
+        for position, index in enumerate(part.indexes):
+            placed[index] = forecast.placed[position]
+            if position in forecast.alternatives:
+                alternatives[index] = forecast.alternatives[position]
+    sentences = [
+        f"{part.stage or part.function.name}: {forecast.sentence}"
+        for part, forecast in zip(laid_out.parts, forecasts, strict=True)
+        if forecast.sentence
+    ]
+    basis = next((forecast.basis for forecast in forecasts if forecast.basis), "")
+    return Forecast(tuple(placed), alternatives, basis, sentence=" ".join(sentences))
+
+

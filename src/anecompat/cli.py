@@ -1,0 +1,267 @@
+"""The command line: arguments in, exit code out.
+
+    anecompat MODEL [LOGDIR]          the historic form: anecompat check MODEL --log-dir LOGDIR
+    anecompat check MODEL...          predict, on any machine
+    anecompat chips | ops | rule      what is known, with sources
+
+Exit codes are the statuses (0 to 8); 64 is a usage error, 130 an interrupt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from anecompat import __version__
+from anecompat.errors import AnecompatError, UsageError
+
+USAGE, INTERRUPTED, OTHER = 64, 130, 7
+COMMANDS = ("check", "chips", "ops", "rule", "help")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this tool's exit code for usage errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, also read by the documentation's generator."""
+    root = _Parser(
+        prog="anecompat",
+        description="Does a Core ML model run on the Apple Neural Engine: end to end or in which segments, on which "
+        "chips, why not, and what to change?",
+        epilog="The historic form `anecompat MODEL [LOGDIR]` means `anecompat check MODEL --log-dir LOGDIR`. A model "
+        "whose path is spelled like a command is written ./check. Exit codes: 0 fully compatible, 1 partial, 2 not "
+        "compatible, 3 read error, 4 to 7 other errors, 8 cannot tell, 64 usage, 130 interrupted.",
+    )
+    root.add_argument("--version", action="version", version=f"anecompat {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    check = commands.add_parser(
+        "check",
+        help="predict what runs on the Neural Engine, on any machine",
+        description="Predict, operation by operation, what of a model runs on the Neural Engine, where not, and why.",
+    )
+    check.add_argument("models", nargs="+", metavar="MODEL", help=".mlpackage, .mlmodel, .mlmodelc, .mil, or a zip")
+    check.add_argument(
+        "--target", action="append", metavar="CHIP[@OS]", default=None,
+        help="a chip (M1, m1-pro, a17pro), an engine generation (h13) or all; @macos14, @ios18 pin the system; "
+        "repeated or comma-separated",
+    )  # fmt: skip
+    check.add_argument("--compute-units", default="cpu-and-ne", metavar="UNITS",
+                       help="cpu-and-ne (the default; predictions know no costs of the GPU) or all")  # fmt: skip
+    check.add_argument("--format", default="text", choices=("text", "json"), help="text (the default) or json")
+    check.add_argument("--indent", action="store_true", help="indent the JSON for people")
+    check.add_argument("--output", metavar="FILE", help="write the answer to a file instead of standard output")
+    check.add_argument("--log-dir", metavar="LOGDIR", help="a folder that receives report.txt and report.json")
+    check.add_argument("--function", metavar="NAME", help="judge one of several functions only")
+    check.add_argument("--shape", action="append", default=[], metavar="INPUT=1x3x640x640",
+                       help="fix the shape of a flexible input; repeated")  # fmt: skip
+    check.add_argument("--verify-weights", action="store_true", help="check that every weight lies inside its file")
+    check.add_argument("--quiet", action="store_true", help="print the closing line only")
+
+    chips = commands.add_parser("chips", help="the chips, their engines and systems", description="The chips known.")
+    chips.add_argument("chip", nargs="?", metavar="CHIP")
+    ops = commands.add_parser("ops", help="what is known of each operation", description="What is known of operations.")
+    ops.add_argument("operation", nargs="?", metavar="OP")
+    rules = commands.add_parser("rule", help="the rules and their pages", description="The rules, or one rule's page.")
+    rules.add_argument("rule", nargs="?", metavar="ID")
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code. Never raises for bad input; prints one sentence instead."""
+    try:
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing more to say, and Python must not complain while it exits.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # a bug must never look like a clean model
+        if os.environ.get("ANECOMPAT_DEBUG"):
+            raise
+        _complain(f"internal error, please report it: {type(error).__name__}: {error} (ANECOMPAT_DEBUG=1 shows where)")
+        return OTHER
+
+
+def run() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
+def _main(arguments: list[str]) -> int:
+    arguments = historic(arguments)
+    if not arguments or arguments[0] == "help":
+        parser().print_help(sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else USAGE
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as stop:  # --help and --version end here
+        return int(stop.code or 0)
+    if options.command == "check":
+        return _check(options)
+    if options.command in ("chips", "ops", "rule"):
+        return _knowledge(options)
+    parser().print_help(sys.stderr)
+    return USAGE
+
+
+def historic(arguments: list[str]) -> list[str]:
+    """Turn `MODEL [LOGDIR] [options]` into `check MODEL --log-dir LOGDIR [options]`."""
+    if not arguments or arguments[0] in COMMANDS or arguments[0].startswith("-"):
+        return arguments
+    rest = arguments[1:]
+    positional = []
+    while rest and not rest[0].startswith("-"):
+        positional.append(rest.pop(0))
+    if not positional:
+        return ["check", arguments[0], *rest]
+    if len(positional) > 1 or _looks_like_model(positional[0]):
+        raise UsageError(
+            f"{positional[0]}: the form `anecompat MODEL [LOGDIR]` takes one model and a folder for logs; "
+            "to check several models, write `anecompat check MODEL MODEL ...`"
+        )
+    return ["check", arguments[0], "--log-dir", positional[0], *rest]
+
+
+def _looks_like_model(text: str) -> bool:
+    return text.rstrip("/").lower().endswith((".mlmodel", ".mlpackage", ".mlmodelc", ".mil", ".zip"))
+
+
+def _complain(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"anecompat: {message}", file=sys.stderr)
+
+
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, dims = text.rpartition("=")
+        parts = dims.lower().replace(",", "x").split("x")
+        if not equals or not name or not all(part.isdigit() and int(part) > 0 for part in parts):
+            raise UsageError(f"--shape {text}: INPUT=1x3x640x640 was expected, sizes from 1 up")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
+
+
+def _check(options: argparse.Namespace) -> int:
+    from anecompat.checking import Report, check_model, load
+    from anecompat.findings import Status, worst
+    from anecompat.targets import parse_targets
+
+    units = options.compute_units.lower().replace("_", "-")
+    if units not in ("cpu-and-ne", "all"):
+        raise UsageError(f"--compute-units {options.compute_units}: cpu-and-ne or all; without the Neural Engine there "
+                         "is nothing to predict")  # fmt: skip
+    if units == "all" and not options.quiet:
+        _note("predictions answer for CPU and Neural Engine: the GPU's costs are not known well enough to compete")
+    targets = None if options.target is None else parse_targets(options.target)
+    shapes = _shapes(options.shape)
+    statuses: list[Status] = []
+    several = len(options.models) > 1
+    output: TextIO
+    with contextlib.ExitStack() as stack:
+        if options.output:
+            try:
+                output = stack.enter_context(open(options.output, "w", encoding="utf-8"))
+            except OSError as error:
+                raise UsageError(f"--output {options.output}: {error.strerror or error}") from error
+        else:
+            output = sys.stdout
+        for number, path in enumerate(options.models, 1):
+            if several and not options.quiet:
+                _note(f"[{number}/{len(options.models)}] {path}")
+            try:
+                model = load(path, function=options.function, shapes=shapes, verify_weights=options.verify_weights)
+                report = check_model(model, targets)
+            except UsageError:
+                raise
+            except AnecompatError as error:
+                report = Report(str(path), None, None, (), targets is not None, error)
+            statuses.append(report.status)
+            _print(report, options, output, first=number == 1)
+            if options.log_dir:
+                _log(report, Path(options.log_dir), Path(path).stem if several else "")
+        output.flush()
+    return int(worst(statuses))
+
+
+def _note(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+
+
+def _print(report: object, options: argparse.Namespace, output: TextIO, *, first: bool) -> None:
+    from anecompat.checking import Report
+
+    assert isinstance(report, Report)
+    if options.format == "json":
+        output.write(report.to_json(indent=2 if options.indent else None) + "\n")
+        return
+    if report.error is not None:
+        _complain(str(report.error))
+    color = output is sys.stdout and colored(output)
+    if options.quiet:
+        from anecompat.report.text_report import closing_line
+
+        output.write(closing_line(report.status) + "\n")
+        return
+    if not first:
+        output.write("\n")
+    if report.error is not None:
+        from anecompat.report.text_report import closing_line
+
+        output.write(closing_line(report.status) + "\n")
+        return
+    width = shutil.get_terminal_size((100, 24)).columns if output is sys.stdout else 100
+    output.write(report.to_text(width=min(width, 120), color=color) + "\n")
+
+
+def colored(stream: TextIO) -> bool:
+    """Whether to colour: a terminal that is not dumb, and no NO_COLOR."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _log(report: object, folder: Path, name: str) -> None:
+    from anecompat.checking import Report
+
+    assert isinstance(report, Report)
+    place = folder / name if name else folder
+    if report.error is not None:
+        return  # bad input writes nothing
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "report.txt").write_text(report.to_text() + "\n", encoding="utf-8")
+        (place / "report.json").write_text(report.to_json(indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--log-dir {place}: {error.strerror or error}") from error
+
+
+def _knowledge(options: argparse.Namespace) -> int:
+    from anecompat.report import knowledge_pages, rule_pages
+
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    if options.command == "chips":
+        text = knowledge_pages.chips_page(options.chip)
+    elif options.command == "ops":
+        text = knowledge_pages.operations_page(options.operation)
+    else:
+        text = rule_pages.rules_page(options.rule, width)
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+    return 0

@@ -1,0 +1,301 @@
+"""Rules times operations times target: what is eligible for the Neural Engine, what is not and why, what nobody knows.
+
+Eligibility only: whether Core ML would list the engine among an operation's supported devices. What it then chooses is
+``place``'s question.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from anecompat.findings import Certainty, Effect, Finding, Reason, Status, worst
+from anecompat.ir import Model, Operation, TensorType, Unknown, Value
+from anecompat.outline import Outline, Part
+from anecompat.rules.program import program_reasons
+from anecompat.rules.registry import Rule, apply, find, rules_for
+from anecompat.rules.scope import Scope
+from anecompat.targets import Target
+
+Reasons = tuple[tuple[Rule, Reason], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is eligible on one target, with findings. ``parts`` lists (stage, function, status)."""
+
+    status: Status
+    eligible: tuple[bool | None, ...]
+    findings: tuple[Finding, ...]
+    parts: tuple[tuple[str, str, Status], ...]
+    certainty: Certainty
+
+
+def judge(outline: Outline, target: Target) -> Judgement:
+    """Judge every operation of a model for one target. Equal operations are judged once."""
+    scopes = {legacy: Scope.of(target, legacy=legacy) for legacy in (False, True)}
+    by_class = [reasons_for(operation, scopes[legacy]) for operation, legacy in outline.examples]
+    answers = [answer(reasons) for reasons in by_class]
+    eligible: list[bool | None] = [answers[kind] for kind in outline.kinds]
+    grouped: dict[tuple[str, Reason], list[int]] = defaultdict(list)
+    rules: dict[str, Rule] = {}
+    for index, kind in enumerate(outline.kinds):
+        for rule, reason in by_class[kind]:
+            rules[rule.id] = rule
+            grouped[rule.id, reason].append(index)
+    for part in outline.parts:
+        _spread_from_owners(part, eligible, grouped, rules)
+    blocked: set[int] = set()
+    for number, part in enumerate(outline.parts):
+        for rule_id, reason, operations in program_reasons(part, scopes[part.legacy], eligible):
+            rules[rule_id] = _rule(rule_id)
+            grouped[rule_id, reason].extend(operations)
+            if reason.effect is Effect.UNKNOWN:
+                for index in operations:
+                    eligible[index] = None if eligible[index] else eligible[index]
+            if reason.effect is Effect.BLOCKS:
+                blocked.add(number)
+    findings = list(_findings(outline, grouped, rules))
+    statuses = [
+        (part.stage, part.function.name, part_status([eligible[i] for i in part.indexes], blocks=number in blocked))
+        for number, part in enumerate(outline.parts)
+    ]
+    findings.extend(_host_findings(outline.model))
+    return Judgement(
+        status=overall([status for _, _, status in statuses], outline.model),
+        eligible=tuple(eligible),
+        findings=tuple(findings),
+        parts=tuple(statuses),
+        certainty=_certainty(outline, scopes, answers),
+    )
+
+
+def reasons_for(operation: Operation, scope: Scope) -> Reasons:
+    """Everything the rules say of an operation, weaker words left out where stronger ones were said.
+
+    A rule that meets something unknown says so; its Unknown becomes a reason of its own.
+    """
+    said: list[tuple[Rule, Reason]] = []
+    for rule in rules_for(operation.type):
+        try:
+            said.extend((rule, reason) for reason in apply(rule, operation, scope))
+        except Unknown as unknown:
+            if rule.decides:
+                said.append((rule, Reason(str(unknown), Certainty.INFERRED, (), effect=Effect.UNKNOWN)))
+    if any(reason.effect is Effect.REFUSED for _, reason in said):
+        return tuple(pair for pair in said if pair[1].effect is Effect.REFUSED)
+    return tuple(said)
+
+
+def answer(reasons: Reasons) -> bool | None:
+    """True (eligible), False (refused) or None (cannot tell)."""
+    effects = {reason.effect for _, reason in reasons}
+    if Effect.REFUSED in effects:
+        return False
+    return None if Effect.UNKNOWN in effects else True
+
+
+def part_status(eligible: Sequence[bool | None], *, blocks: bool = False) -> Status:
+    """The status of one function: unknown operations count only where they decide."""
+    some, none, unknown = True in eligible, False in eligible, None in eligible
+    if some and none:
+        return Status.PARTIAL
+    if unknown:
+        return Status.CANNOT_TELL
+    if not some:
+        return Status.NONE
+    return Status.CANNOT_TELL if blocks else Status.FULL
+
+
+def overall(statuses: Sequence[Status], model: Model) -> Status:
+    """The worst of the parts; host work beside an engine segment makes a whole model Partial."""
+    if not statuses:
+        return Status.NONE
+    status = worst(list(statuses))
+    outside = any(work.partial for _, leaf in _all_models(model) for work in leaf.host_work)
+    if outside and status is Status.FULL:
+        return Status.PARTIAL
+    return status
+
+
+def _all_models(model: Model) -> Iterator[tuple[str, Model]]:
+    yield model.name, model
+    for stage in model.stages:
+        yield from _all_models(stage)
+
+
+def _spread_from_owners(
+    part: Part, eligible: list[bool | None], grouped: dict[tuple[str, Reason], list[int]], rules: dict[str, Rule]
+) -> None:
+    """What lies in a branch or loop goes where its owner goes."""
+    for index, owner in part.owners.items():
+        if eligible[owner] is not True and eligible[index] is not False:
+            refused = eligible[owner] is False
+            reason = Reason(
+                "it lies in a branch or loop that the engine does not run",
+                Certainty.REPORTED,
+                ("smpanaro",),
+                effect=Effect.REFUSED if refused else Effect.UNKNOWN,
+            )
+            eligible[index] = False if refused else None
+            rules["ANE901"] = _rule("ANE901")
+            grouped["ANE901", reason].append(index)
+
+
+def _rule(id: str) -> Rule:
+    rule = find(id)
+    assert rule is not None, id
+    return rule
+
+
+_ORDER = {effect: rank for rank, effect in enumerate(Effect)}
+_CHAINED = {"ANE201"}
+
+
+def _findings(
+    outline: Outline, grouped: dict[tuple[str, Reason], list[int]], rules: dict[str, Rule]
+) -> Iterator[Finding]:
+    """One finding a cause; chains of integer tensors are one cause each, named by where the integers enter."""
+    entries: list[tuple[Rule, Reason, tuple[int, ...], int | None]] = []
+    for (id, reason), indexes in grouped.items():
+        if id in _CHAINED:
+            for root, members in _chains(outline, sorted(set(indexes))):
+                entries.append((rules[id], _rooted(outline, reason, root, len(members)), members, root))
+        else:
+            entries.append((rules[id], reason, tuple(sorted(set(indexes))), None))
+    merged: dict[tuple[str, Reason], tuple[Rule, Reason, list[int], int | None]] = {}
+    for rule, reason, members, root in entries:
+        key = (rule.id, reason)
+        if key in merged:
+            merged[key][2].extend(members)
+        else:
+            merged[key] = (rule, reason, list(members), root)
+    for rule, reason, members, root in sorted(
+        merged.values(), key=lambda entry: (_ORDER[entry[1].effect], -len(entry[2]), entry[0].id)
+    ):
+        yield Finding(
+            rule=rule.id,
+            name=rule.name,
+            message=reason.message,
+            effect=reason.effect,
+            operations=tuple(sorted(members)),
+            certainty=reason.certainty,
+            sources=reason.sources,
+            fix=rule.fix if reason.effect is not Effect.NOTE else None,
+            core_ml_code=reason.core_ml_code,
+            core_ml_text=reason.core_ml_text,
+            root=root,
+        )
+
+
+def _is_integer(value: Value) -> bool:
+    return value.const is None and isinstance(value.type, TensorType) and value.type.dtype in _WHOLE
+
+
+_WHOLE = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"}
+
+
+def _chains(outline: Outline, members: list[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Operations joined by integer values, as (first operation in file order, all of them)."""
+    inside = set(members)
+    leader = {index: index for index in members}
+
+    def top(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = leader[leader[index]]
+            index = leader[index]
+        return index
+
+    entry: dict[str, int] = {}
+    for index in members:
+        for bound in outline.operations[index].inputs.values():
+            for value in bound:
+                if not _is_integer(value):
+                    continue
+                producer = value.producer
+                before = producer.index if producer is not None and producer.index in inside else None
+                if producer is None:
+                    before = entry.setdefault(value.name, index)
+                if before is not None:
+                    a, b = top(before), top(index)
+                    leader[max(a, b)] = min(a, b)
+    chains: dict[int, list[int]] = defaultdict(list)
+    for index in members:
+        chains[top(index)].append(index)
+    for root, chain in sorted(chains.items()):
+        yield root, tuple(chain)
+
+
+def _rooted(outline: Outline, reason: Reason, root: int, length: int) -> Reason:
+    operation = outline.operations[root]
+    outside = [
+        value.name
+        for bound in operation.inputs.values()
+        for value in bound
+        if _is_integer(value) and value.producer is None
+    ]
+    kind = next(
+        (v.type.dtype for v in (*_bound(operation), *operation.outputs) if isinstance(v.type, TensorType) and
+         v.type.dtype in ("int32", "uint32", "int64", "uint64")), "int32"
+    )
+    if operation.layer or reason.core_ml_code == 220:
+        return reason
+    where = f"from the input {outside[0]}" if outside else f"from {operation.type} {operation.outputs[0].name}"
+    through = "" if length == 1 else f", through {length} operations"
+    return Reason(
+        f"{kind} flows {where}{through}",
+        reason.certainty, reason.sources, reason.effect, reason.core_ml_code, reason.core_ml_text,
+    )  # fmt: skip
+
+
+def _bound(operation: Operation) -> Iterable[Value]:
+    return (value for values in operation.inputs.values() for value in values if value.const is None)
+
+
+def _host_findings(model: Model) -> Iterator[Finding]:
+    rule = _rule("ANE801")
+    for stage, leaf in _all_models(model):
+        for work in leaf.host_work:
+            place = f" (stage {work.stage or stage})" if (work.stage or stage) else ""
+            yield Finding(
+                rule=rule.id,
+                name=rule.name,
+                message=f"{work.kind}: {work.detail}{place}" if work.detail else f"{work.kind}{place}",
+                effect=Effect.NOTE,
+                operations=(),
+                certainty=Certainty.DOCUMENTED,
+                sources=("core-ml-format",),
+                fix=rule.fix if work.partial else None,
+            )
+    if not any(leaf.functions for _, leaf in model.walk_stages()):
+        empty = _rule("ANE802")
+        yield Finding(
+            rule=empty.id,
+            name=empty.name,
+            message=f"a {model.kind} has no operation for any engine",
+            effect=Effect.NOTE,
+            operations=(),
+            certainty=Certainty.DOCUMENTED,
+            sources=("core-ml-format",),
+            fix=None,
+        )
+
+
+def _certainty(outline: Outline, scopes: dict[bool, Scope], answers: Sequence[bool | None]) -> Certainty:
+    """How well the eligible operations are known: the weakest of their entries."""
+    weakest = Certainty.MEASURED
+    seen: set[tuple[bool, str, str]] = set()
+    for (operation, legacy), eligible in zip(outline.examples, answers, strict=True):
+        key = (legacy, operation.type, operation.layer)
+        if not eligible or key in seen:
+            continue
+        seen.add(key)
+        scope = scopes[legacy]
+        support = (scope.layer(operation.layer) if operation.layer else None) or scope.support(operation.type)
+        certainty = Certainty(support.certainty)
+        if certainty.rank > weakest.rank:
+            weakest = certainty
+    return weakest
+
+

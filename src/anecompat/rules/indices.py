@@ -1,0 +1,229 @@
+"""Rules on choosing and moving elements: gather, slice, scatter, pad, tile, crop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anecompat.findings import Certainty, Effect, Reason
+from anecompat.ir import Operation, TensorType
+from anecompat.rules.registry import rule
+from anecompat.rules.scope import Scope
+
+MEASURED, REPORTED, INFERRED = Certainty.MEASURED, Certainty.REPORTED, Certainty.INFERRED
+
+
+@rule("ANE211", "gather-index-type", operations=("gather",))
+def gather_index_type(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The indices of a gather have a type that the engine's gather does not take.
+
+    ## Why it matters
+    The engine gathers by uint16. Converters make the indices of an embedding int16 and prepare them in int32, and Core
+    ML keeps the whole lookup on the CPU. As a first step of a network that is cheap; in its middle it cuts the network.
+
+    ## What to change
+    Feed indices as uint16, computed in fp16 and cast to uint16; make constant indices uint16 or use slices; or do the
+    lookup outside the model and feed the embeddings.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1000, 64]> table, tensor<int16, [1, 8]> ids) {
+        tensor<fp16, [1, 8, 64]> out = gather(x = table, indices = ids, axis = int32(0));
+    } -> (out);
+    ```
+    """
+    indices = operation.input("indices")
+    if scope.legacy or indices is None or not isinstance(indices.type, TensorType):
+        return
+    dtype = indices.type.dtype
+    if dtype in ("uint16", "uint8"):
+        return
+    if dtype in ("int16", "int8"):
+        yield Reason(
+            f"its indices have the type {dtype}",
+            MEASURED if scope.major >= 26 else REPORTED,
+            ("751k-messages", "coreml-compute-placement", "anemll"),
+            core_ml_code=120,
+            core_ml_text="Unsupported gather index type",
+        )
+    elif indices.const is not None:
+        yield Reason(
+            f"its constant indices have the type {dtype}; only uint16 ones were measured",
+            INFERRED,
+            ("751k-dispatch",),
+            effect=Effect.UNKNOWN,
+        )
+
+
+@rule("ANE212", "box-index-type", operations=("crop_resize",))
+def box_index_type(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The box indices of a crop_resize are not uint16.
+
+    ## Why it matters
+    Core ML says so in as many words: only uint16 box indices are supported.
+
+    ## What to change
+    Make the box indices a uint16 constant; or crop with fixed slices and resize.
+    """
+    indices = operation.input("box_indices")
+    if indices is not None and isinstance(indices.type, TensorType) and indices.type.dtype != "uint16":
+        yield Reason(
+            f"its box indices have the type {indices.type.dtype}",
+            MEASURED if scope.generation == 16 else INFERRED,
+            ("751k-messages",),
+            core_ml_code=120,
+            core_ml_text=f'type {indices.type.dtype} for "box_indices" is not supported. only support UInt16.',
+        )
+
+
+@rule("ANE213", "computed-parameter")
+def computed_parameter(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A parameter that shapes the operation (a slice's begin, a reshape's shape, axes) is computed by the model.
+
+    ## Why it matters
+    The engine's programs are fixed: where to cut and how to reshape must be known when Core ML compiles.
+
+    ## What to change
+    Make it a constant: fix the input shape so that shape arithmetic folds away, or choose among fixed slices with a
+    mask.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x, tensor<int32, [4]> begin) {
+        tensor<fp16, [1, 4, 2, 2]> out = slice_by_size(x = x, begin = begin, size = tensor<int32, [4]>([1, 4, 2, 2]));
+    } -> (out);
+    ```
+    """
+    for argument in _SHAPING.get(operation.type, ()):
+        value = operation.input(argument)
+        if value is not None and value.const is None:
+            yield Reason(
+                f"its parameter {argument} is computed by the model",
+                MEASURED if operation.type == "slice_by_size" and scope.generation == 16 else INFERRED,
+                ("751k-messages", "core-ml-patterns"),
+                core_ml_code=340,
+                core_ml_text=f"Failed to retrieve parameter {argument}",
+            )
+            return
+
+
+_SHAPING = {
+    "slice_by_size": ("begin", "size"),
+    "slice_by_index": ("begin", "end", "stride"),
+    "slice_update": ("begin", "end", "stride"),
+    "reshape": ("shape",),
+    "transpose": ("perm",),
+    "tile": ("reps",),
+    "pad": ("pad",),
+    "expand_dims": ("axes",),
+    "squeeze": ("axes",),
+    "concat": ("axis",),
+    "split": ("axis", "num_splits", "split_sizes"),
+    "resize": ("shape",),
+    "upsample_bilinear": ("scale_factor_height", "scale_factor_width"),
+    "upsample_nearest_neighbor": ("scale_factor_height", "scale_factor_width"),
+    "topk": ("k",),
+    "fill": ("shape",),
+}
+
+
+@rule("ANE214", "negative-slice-step", operations=("slice_by_index",))
+def negative_slice_step(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A slice steps backwards.
+
+    ## Why it matters
+    Core ML's list of refusals names it: the step of a slice must be positive.
+
+    ## What to change
+    Use ``reverse``, which the engine has, and slice forwards.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
+        tensor<fp16, [1, 8, 4, 4]> out = slice_by_index(x = x, begin = tensor<int32, [4]>([0, 0, 0, -1]), end = tensor<int32, [4]>([1, 8, 4, -5]), stride = tensor<int32, [4]>([1, 1, 1, -1]));
+    } -> (out);
+    ```
+    """
+    steps = [int(step) for step in operation.params("stride", [1])]
+    if min(steps, default=1) < 0:
+        yield Reason(
+            f"it steps by {min(steps)}",
+            Certainty.DOCUMENTED,
+            ("core-ml-patterns",),
+            core_ml_code=310,
+            core_ml_text=f"invalid negative step on slice {min(steps)}",
+        )
+
+
+@rule("ANE215", "padding-mode-of-old-engines", operations=("pad",))
+def padding_mode(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A padding that is not constant, or one over channels, on a generation where nobody measured it.
+
+    ## Why it matters
+    Reflecting and replicating were accepted on M4, over channels too. Compiler tables give reflection to A15 and M2 and
+    later, and compiler strings speak of channel padding as not supported without saying where.
+
+    ## What to change
+    Pad with constants, or build the border from slices and ``concat``.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
+        tensor<fp16, [1, 8, 6, 6]> out = pad(x = x, pad = tensor<int32, [4]>([1, 1, 1, 1]), mode = string("reflect"), constant_val = fp16(0));
+    } -> (out);
+    ```
+    """
+    if scope.generation >= 16:
+        return
+    mode = str(operation.param("mode", "constant"))
+    if mode in ("reflect", "symmetric") and scope.generation < 14:
+        yield Reason(
+            f"it pads by {mode}; compiler tables give this to A15 and M2 and later",
+            REPORTED,
+            ("ane-guide",),
+            effect=Effect.UNKNOWN,
+            core_ml_text="Architecture does not support padding mode.",
+        )
+        return
+    amounts = [int(a) for a in operation.params("pad")]
+    x = operation.input("x")
+    rank = x.tensor.rank if x is not None else None
+    if rank is not None and len(amounts) // 2 >= rank - 1 and rank >= 3:
+        channel = amounts[-6:-4] if rank == 4 and len(amounts) >= 6 else amounts[-4:-2] if rank == 3 else []
+        if any(channel):
+            yield Reason(
+                "it pads channels, which was measured on M4 only",
+                REPORTED,
+                ("ane-guide", "751k-dispatch"),
+                effect=Effect.UNKNOWN,
+                core_ml_code=330,
+                core_ml_text="padding on the channel dimension is not supported",
+            )
+
+
+@rule("ANE216", "shuffle-factor", operations=("pixel_shuffle", "pixel_unshuffle", "depth_to_space", "space_to_depth"))
+def shuffle_factor(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The factor of a shuffle is no product of 2, 3, 4 and 8 on a generation where nobody measured it.
+
+    ## Why it matters
+    Compiler tables list the factors 2, 3, 4 and 8 for these operations. Factors of 2 were measured on M4; a published
+    run repeated by other factors without harm.
+
+    ## What to change
+    Shuffle in two steps of such factors.
+    """
+    argument = {
+        "pixel_shuffle": "upscale_factor", "pixel_unshuffle": "downscale_factor",
+        "depth_to_space": "block_size", "space_to_depth": "block_size",
+    }[operation.type]  # fmt: skip
+    factor = int(operation.param(argument))
+    smooth = factor
+    for prime in (2, 3):
+        while smooth > 1 and smooth % prime == 0:
+            smooth //= prime
+    if smooth != 1:
+        yield Reason(
+            f"its factor is {factor}, which is no product of 2, 3, 4 and 8",
+            REPORTED,
+            ("ane-guide",),
+            effect=Effect.UNKNOWN,
+        )

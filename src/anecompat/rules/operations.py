@@ -1,0 +1,221 @@
+"""Rules on the kind of operation: what the engine has no path for, and what nobody knows of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anecompat.findings import Certainty, Effect, Reason
+from anecompat.ir import Operation
+from anecompat.rules.registry import graph_rule, rule
+from anecompat.rules.scope import Scope
+
+
+@rule("ANE101", "unsupported-operation")
+def unsupported_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The Neural Engine has no path for this operation on this generation and system.
+
+    ## Why it matters
+    Core ML runs it on the CPU (or the GPU) and cuts the network there: the result leaves the engine and comes back.
+
+    ## What to change
+    Express it by operations that the engine has; ``anecompat ops`` lists them, and the entry of an operation names a
+    rewrite where one is known.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
+        tensor<fp16, [1, 8, 4, 4]> out = cumsum(x = x, axis = int32(1), exclusive = bool(false), reverse = bool(false));
+    } -> (out);
+    ```
+    """
+    support = scope.layer(operation.layer) if operation.layer else None
+    what = f"the old layer {operation.layer}" if support is not None else operation.type
+    if support is None:
+        support = scope.support(operation.type)
+    if support.status != "no":
+        return
+    condition = f": {support.condition}" if support.condition else ""
+    yield Reason(
+        f"{what} has no path on the engine{condition}",
+        Certainty(support.certainty),
+        support.sources,
+        core_ml_code=None if operation.layer else 400,
+        core_ml_text="" if operation.layer else knowledge_text(operation.type),
+    )
+
+
+def knowledge_text(type: str) -> str:
+    """Core ML's own words for an operation that its engine path does not know."""
+    special = {
+        "scatter": "scatter MIL op is currently only supported on uANE targets (u1-u4)",
+        "sliding_windows": "MIL converter not implemented.",
+    }
+    return special.get(type, f'Unsupported MIL operation "{type}".')
+
+
+@rule("ANE102", "unproven-operation")
+def unproven_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """Nobody has published whether the engine takes this operation on this generation and system.
+
+    ## Why it matters
+    An answer would be a guess. If every other operation is eligible, this one decides, and the status is
+    "Cannot tell".
+
+    ## What to change
+    Measure it on a device (``anecompat measure``), or replace it by an operation that is known
+    (``anecompat ops``).
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
+        tensor<fp16, [1, 8, 4, 4]> out = an_operation_of_the_future(x = x);
+    } -> (out);
+    ```
+    """
+    support = scope.layer(operation.layer) if operation.layer else None
+    what = f"the old layer {operation.layer}" if support is not None else operation.type
+    if support is None:
+        support = scope.support(operation.type)
+    if support.status != "unknown":
+        return
+    reason = support.condition or support.conflict or "no published measurement or table covers it"
+    yield Reason(f"{what}: {reason}", Certainty(support.certainty), support.sources, effect=Effect.UNKNOWN)
+
+
+@rule("ANE110", "folded-operation", operations=("identity",))
+def folded_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The operation changes nothing.
+
+    ## Why it matters
+    Core ML's compiler removes it, or runs it wherever its neighbours run.
+
+    ## What to change
+    Nothing.
+    """
+    yield Reason("it changes nothing and is folded away", Certainty.REPORTED, ("751k-dispatch",), effect=Effect.NOTE)
+
+
+@rule("ANE103", "custom-operation")
+def custom_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The model calls code of its app: a custom layer or operation.
+
+    ## Why it matters
+    Custom code runs on the CPU or the GPU, never on the engine.
+
+    ## What to change
+    Replace the layer by ordinary operations, or split the model there.
+    """
+    if operation.type == "custom" or operation.type.startswith("custom_"):
+        yield Reason("it runs code of the app", Certainty.DOCUMENTED, ("coremltools-1278",))
+
+
+@graph_rule("ANE901", "inside-refused-block")
+def inside_refused_block() -> None:
+    """The operation lies in a branch or loop that does not run on the engine.
+
+    ## Why it matters
+    The engine has no control flow: Core ML runs ``cond`` and ``while_loop`` on the CPU, and their bodies with them.
+
+    ## What to change
+    Unroll the loop; compute both branches and ``select``; or make each branch a function or model of its own.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 4]> x, tensor<bool, []> flag) {
+        tensor<fp16, [1, 4]> out = cond(pred = flag) {
+            tensor<fp16, [1, 4]> up = relu(x = x);
+        } -> (up) {
+            tensor<fp16, [1, 4]> same = identity(x = x);
+        } -> (same);
+    } -> (out);
+    ```
+    """
+
+
+@graph_rule("ANE902", "range-of-shapes")
+def range_of_shapes() -> None:
+    """The model takes a range of input shapes.
+
+    ## Why it matters
+    The engine runs programs compiled for fixed shapes. With a range (``RangeDim``) published runs disagree: a
+    convolutional vocoder stayed on the engine whole, others left it whole. No rule separates them.
+
+    ## What to change
+    Fix the shape, enumerate the shapes you need, or convert one function a shape. To judge one shape, run
+    ``anecompat check --shape input=1x3x640x640``.
+    """
+
+
+@graph_rule("ANE903", "enumerated-shapes")
+def enumerated_shapes() -> None:
+    """The model lists several input shapes.
+
+    ## Why it matters
+    Apple writes that such a model may run on the engine. Reports say that only the default shape did, on macOS 15.
+
+    ## What to change
+    Make the shape you use most the default, or convert one function a shape (iOS 18).
+    """
+
+
+@graph_rule("ANE501", "several-states")
+def several_states() -> None:
+    """The program keeps more than one state.
+
+    ## Why it matters
+    Programs with three states were planned wholly on the engine and then failed at the first prediction, on a Mac and
+    on an iPhone 17 Pro. One state that holds all layers works.
+
+    ## What to change
+    Concatenate the states into one tensor and slice it, or pass the caches as inputs and outputs.
+    """
+
+
+@graph_rule("ANE502", "oversized-weights")
+def oversized_weights() -> None:
+    """The weights of one program are larger than what was seen to load on the engine.
+
+    ## Why it matters
+    About 3 GB of fp16 weights stayed off an M1's engine; Apple advises chunks below 1 GB on iPhones; around 2 GB is
+    reported as the limit of one engine program.
+
+    ## What to change
+    Compress the weights (6 bits and less), or split the model into chunks.
+    """
+
+
+@graph_rule("ANE801", "host-work")
+def host_work() -> None:
+    """Core ML does part of the work outside every engine.
+
+    ## Why it matters
+    Image conversion, scale and bias change nothing for the network. A classifier's label lookup and non-neural stages
+    (trees, vectorizers, non-maximum suppression) run on the CPU, so the model as a whole is Partial.
+
+    ## What to change
+    Nothing, if the network itself is on the engine; return the probabilities and look labels up in the app to be whole.
+    """
+
+
+@graph_rule("ANE802", "no-operations")
+def no_operations() -> None:
+    """The model has no operation that any engine could run.
+
+    ## Why it matters
+    Trees, linear models, vectorizers and empty graphs run on the CPU.
+
+    ## What to change
+    Nothing; such models are small and fast there.
+    """
+
+
+@graph_rule("ANE803", "unused-weights-missing")
+def weights_missing() -> None:
+    """A weight file that the model names is missing or too short.
+
+    ## Why it matters
+    The structure decides where operations run, so the model was judged all the same; Core ML will not load it.
+
+    ## What to change
+    Copy the package again with its folder.
+    """

@@ -1,0 +1,134 @@
+"""Rules on a whole function: states, weights, flexible inputs. Each yields (rule id, reason, operations)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from anecompat.costs import bytes_of
+from anecompat.findings import Certainty, Effect, Reason
+from anecompat.ir import StateType, TensorType
+from anecompat.outline import Part
+from anecompat.rules.scope import Scope
+
+Said = tuple[str, Reason, tuple[int, ...]]
+_GIB = 2**30
+
+
+def program_reasons(part: Part, scope: Scope, eligible: Sequence[bool | None]) -> Iterator[Said]:
+    """What is known of the function as a whole."""
+    yield from _states(part)
+    yield from _weights(part, scope)
+    yield from _shapes(part, scope, eligible)
+
+
+def _states(part: Part) -> Iterator[Said]:
+    states = [value for value in part.function.inputs if isinstance(value.type, StateType)]
+    if len(states) >= 3:
+        yield (
+            "ANE501",
+            Reason(
+                f"it keeps {len(states)} states; three were planned on the engine and failed when run",
+                Certainty.REPORTED,
+                ("coreml-llm",),
+                effect=Effect.BLOCKS,
+            ),
+            (),
+        )
+    elif len(states) == 2:
+        yield (
+            "ANE501",
+            Reason(
+                "it keeps 2 states; two or three were reported to fail when run",
+                Certainty.REPORTED,
+                ("coreml-llm",),
+                effect=Effect.RISK,
+            ),
+            (),
+        )
+    for value in states:
+        shape = value.tensor.shape
+        if shape and shape[-1] and shape[-1] % 32:
+            yield (
+                "ANE501",
+                Reason(
+                    f"a state is {shape[-1]} wide; widths that are no multiple of 32 were reported to fail",
+                    Certainty.REPORTED,
+                    ("coremltools-2631",),
+                    effect=Effect.RISK,
+                ),
+                (),
+            )
+            break
+
+
+def _weights(part: Part, scope: Scope) -> Iterator[Said]:
+    seen: set[int] = set()
+    total = 0.0
+    for operation in part.function.body.walk():
+        for bound in operation.inputs.values():
+            for value in bound:
+                if value.const is not None and value.const.blob is not None and id(value) not in seen:
+                    seen.add(id(value))
+                    length = value.const.blob.length
+                    total += length if length is not None else bytes_of(value)
+    gib = total / _GIB
+    if gib > 3 and scope.generation <= 13:
+        yield (
+            "ANE502",
+            Reason(
+                f"its weights take {gib:.1f} GiB; about 3 stayed off an M1's engine",
+                Certainty.REPORTED,
+                ("smpanaro",),
+                effect=Effect.BLOCKS,
+            ),
+            (),
+        )
+    elif gib > 2:
+        yield (
+            "ANE502",
+            Reason(
+                f"its weights take {gib:.1f} GiB; around 2 is reported as the limit of one engine program",
+                Certainty.REPORTED,
+                ("aneforge",),
+                effect=Effect.BLOCKS,
+            ),
+            (),
+        )
+
+
+def _shapes(part: Part, scope: Scope, eligible: Sequence[bool | None]) -> Iterator[Said]:
+    flexible = [feature for feature in part.model.inputs if feature.is_flexible]
+    pinned = all(
+        value.tensor.is_fixed for value in part.function.inputs if isinstance(value.type, (TensorType, StateType))
+    )
+    if not flexible:
+        return
+    names = ", ".join(feature.name for feature in flexible[:3])
+    if any(feature.ranges and not feature.choices for feature in flexible):
+        if part.model.metadata.get("anecompat.shapes") == "pinned":
+            return
+        hopeful = tuple(index for index in part.indexes if eligible[index])
+        yield (
+            "ANE902",
+            Reason(
+                f"{names} takes a range of shapes{'; judged at the default one' if pinned else ''}",
+                Certainty.REPORTED,
+                ("coremltools-flexible", "mobius-supertonic", "coremltools-2370"),
+                effect=Effect.UNKNOWN,
+                core_ml_code=110,
+                core_ml_text="ANECompiler does not support range shape flexibility",
+            ),
+            hopeful,
+        )
+    else:
+        count = max(len(feature.choices) for feature in flexible)
+        yield (
+            "ANE903",
+            Reason(
+                f"{names} takes {count} enumerated shapes",
+                Certainty.REPORTED,
+                ("coremltools-flexible", "coremltools-2370"),
+                effect=Effect.RISK,
+            ),
+            (),
+        )

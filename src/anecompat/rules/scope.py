@@ -1,0 +1,50 @@
+"""What a rule may know beside the operation: the engine generation, the system's release, the tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from anecompat import knowledge
+from anecompat.targets import Target
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One engine generation on one system, for one kind of program.
+
+    ``release`` is the system's version as iOS counts it: macOS 14.5 is (17, 5). ``legacy`` says that the operation
+    was lowered from an old neural-network layer, which Core ML hands to the engine by another path.
+    """
+
+    engine: str
+    release: tuple[int, ...]
+    legacy: bool = False
+
+    @classmethod
+    def of(cls, target: Target, *, legacy: bool = False) -> Scope:
+        return cls(target.engine, target.system.release, legacy)
+
+    @cached_property
+    def generation(self) -> int:
+        """The engine's number: 16 for H16."""
+        return int(self.engine[1:])
+
+    @property
+    def major(self) -> int:
+        return self.release[0]
+
+    @property
+    def system(self) -> str:
+        """The release in words a reader of either platform knows."""
+        return knowledge.release_text(self.release)
+
+    def limit(self, name: str) -> knowledge.Limit:
+        """A numeric limit of the engine. Raises ir.Unknown where no source gives one."""
+        return knowledge.limit(name, self.engine, self.release)
+
+    def support(self, operation: str) -> knowledge.Support:
+        return knowledge.support(operation, self.engine, self.release)
+
+    def layer(self, kind: str) -> knowledge.Support | None:
+        return knowledge.layer(kind, self.engine, self.release)

@@ -1,0 +1,314 @@
+"""Rules on convolutions, pooling, products and resizing: what slides, multiplies or scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anecompat.findings import Certainty, Effect, Reason
+from anecompat.ir import Operation, Unknown
+from anecompat.rules.registry import rule
+from anecompat.rules.scope import Scope
+
+MEASURED, REPORTED, INFERRED = Certainty.MEASURED, Certainty.REPORTED, Certainty.INFERRED
+
+
+def _shape(operation: Operation, argument: str) -> tuple[int, ...]:
+    value = operation.input(argument)
+    if value is None:
+        raise Unknown(f"{argument} is not in the file")
+    return value.tensor.fixed()
+
+
+def kernel(operation: Operation) -> tuple[int, int, int]:
+    """(depth, height, width) of a convolution's kernel; what an axis does not have is 1."""
+    sizes = _shape(operation, "weight")[2:]
+    return (1, 1, 1, *sizes)[-3:]  # type: ignore[return-value]
+
+
+def _per_axis(operation: Operation, argument: str) -> tuple[int, int, int]:
+    sizes = tuple(int(v) for v in operation.params(argument, [1]))
+    return (1, 1, 1, *sizes)[-3:]  # type: ignore[return-value]
+
+
+_FACTORS = (2, 3, 4, 8)
+
+
+def factors(number: int) -> bool:
+    """Whether a dilation is one of the engine's step factors or a product of two of them."""
+    return number == 1 or number in _FACTORS or any(number % f == 0 and number // f in _FACTORS for f in _FACTORS)
+
+
+@rule("ANE301", "oversized-kernel", operations=("conv", "conv_transpose"))
+def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The kernel is wider or taller than the engine's convolution accepts.
+
+    ## Why it matters
+    Core ML accepted kernels of up to 15 columns and 31 rows on M4; a wider one must be decomposed, for which both sides
+    have to be multiples of a step and the strides equal. A 16x16 kernel passed the check there, but compiling it took
+    minutes and gigabytes; 1x16, 17x17 and 32x1 were refused.
+
+    ## What to change
+    Swap the axes when only the width is too large, chain smaller kernels (k1 + k2 - 1 gives the same reach), or fold
+    rows into channels (``pixel_unshuffle``) before a smaller kernel.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 32, 32]> x) {
+        tensor<fp16, [8, 8, 1, 31]> w = const()[val = tensor<fp16, [8, 8, 1, 31]>(BLOBFILE(path = string("@model_path/weights/weight.bin"), offset = uint64(64)))];
+        tensor<fp16, [1, 8, 32, 32]> out = conv(x = x, weight = w, pad_type = string("same"));
+    } -> (out);
+    ```
+    """
+    _, height, width = kernel(operation)
+    wide, tall = scope.limit("conv_kernel_width"), scope.limit("conv_kernel_height")
+    if width <= wide.value and height <= tall.value:
+        return
+    text = "Error: conv with large kernel does not meet decomposition preconditions"
+    steps = scope.limit("conv_large_kernel_multiple").value
+    _, dy, dx = _per_axis(operation, "dilations")
+    stride = _per_axis(operation, "strides")
+    grouped = int(operation.param("groups", 1)) != 1
+    found = f"the kernel is {height}x{width} (height x width); {tall.value}x{wide.value} is the largest accepted"
+    if height % steps or width % steps or dy != 1 or dx != 1 or grouped or stride[1] != stride[2]:
+        if scope.generation < 16 and width <= 16 and height <= 32:
+            yield Reason(found + ", and sources disagree about this generation", REPORTED, wide.sources, Effect.UNKNOWN)
+        else:
+            yield Reason(found, wide.certainty, wide.sources, core_ml_code=320, core_ml_text=text)
+    elif (height, width) == (16, 16) and scope.generation >= 16 and operation.type == "conv":
+        yield Reason(
+            "the kernel is 16x16: accepted, but compiling it took minutes and up to 12 GB on M4",
+            REPORTED,
+            ("751k-dispatch",),
+            effect=Effect.RISK,
+        )
+    else:
+        yield Reason(found + "; whether Core ML can decompose it here is not known", REPORTED, wide.sources, Effect.UNKNOWN)
+
+
+@rule("ANE307", "dilation-without-factors", operations=("conv",))
+def dilation_without_factors(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A dilated kernel reaches further than a plain one may, by a dilation that has no factors 2 or 3.
+
+    ## Why it matters
+    On M2 two of the 18 dilated convolutions of a HiFi-GAN layer left the engine. The published counts fit the kernels
+    whose dilated width passes the limit of a plain kernel while the dilation (5) is no product of the engine's step
+    factors 2, 3, 4 and 8; dilations of 3 with the same reach stayed. The refused layers were not named, so this is
+    inferred.
+
+    ## What to change
+    Use dilations 2, 3, 4, 6 or 8, or a smaller kernel at this dilation.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 16, 1024]> x) {
+        tensor<fp16, [16, 16, 11]> w = const()[val = tensor<fp16, [16, 16, 11]>(BLOBFILE(path = string("@model_path/weights/weight.bin"), offset = uint64(64)))];
+        tensor<fp16, [1, 16, 1024]> out = conv(x = x, weight = w, pad_type = string("same"), dilations = tensor<int32, [1]>([5]));
+    } -> (out);
+    ```
+    """
+    dilations = _per_axis(operation, "dilations")
+    if dilations == (1, 1, 1):
+        return
+    _, height, width = kernel(operation)
+    _, dy, dx = dilations
+    wide, tall = scope.limit("conv_kernel_width"), scope.limit("conv_kernel_height")
+    for name, size, dilation, limit in (("wide", width, dx, wide), ("tall", height, dy, tall)):
+        reach = (size - 1) * dilation + 1
+        if size > 1 and reach > limit.value and not factors(dilation):
+            yield Reason(
+                f"a kernel of {size} with dilation {dilation} is {reach} {name}, and {dilation} has no factors the "
+                "engine steps by",
+                INFERRED,
+                ("mobius-nanocodec",),
+                core_ml_text="Error: conv with large kernel does not meet decomposition preconditions",
+            )
+            return
+
+
+@rule("ANE306", "too-many-groups", operations=("conv", "conv_transpose"))
+def too_many_groups(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The convolution has more groups than the engine accepts.
+
+    ## Why it matters
+    Core ML refuses more than 65,536 groups.
+
+    ## What to change
+    Split the channels into several convolutions.
+    """
+    groups, limit = int(operation.param("groups", 1)), scope.limit("conv_groups")
+    if groups > limit.value:
+        yield Reason(
+            f"it has {groups:,} groups; {limit.value:,} is the limit",
+            limit.certainty,
+            limit.sources,
+            core_ml_code=320,
+            core_ml_text=f"Error: invalid number of groups = {groups} for conv layer. It should be in [1, 65536]",
+        )
+
+
+@rule("ANE308", "depthwise-single-position", operations=("conv",))
+def depthwise_single_position(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A one-row depthwise convolution yields a single position.
+
+    ## Why it matters
+    In one published run (LFM2, a Mac with macOS 26) ten such convolutions, 1x3 over an input three wide with 1,024
+    groups, were refused while everything around them ran on the engine. Why is not known.
+
+    ## What to change
+    Write it as slices, multiplications and additions: one product for each column of the kernel.
+    """
+    groups = int(operation.param("groups", 1))
+    weight = _shape(operation, "weight")
+    _, height, width = kernel(operation)
+    outputs = operation.outputs[0].tensor.shape
+    if groups > 1 and weight[0] == groups and weight[1] == 1 and height == 1 and width > 1 and outputs is not None:
+        if all(dim == 1 for dim in outputs[2:]):
+            yield Reason(
+                "a one-row depthwise kernel that yields one position was reported off the engine once, unexplained",
+                REPORTED,
+                ("coreml-llm",),
+                effect=Effect.UNKNOWN,
+            )
+
+
+@rule("ANE309", "unproven-transposed-convolution", operations=("conv_transpose",))
+def unproven_transposed_convolution(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A transposed convolution has a stride or dilation that nobody measured.
+
+    ## Why it matters
+    Strides of 2 were accepted on M4, strides up to 8 ran on an M2. Strings of the engine's compiler speak of stride 2
+    as the main case and of dilation as not supported, without saying where.
+
+    ## What to change
+    Use strides 2 and 4 in a row instead of 8 or 16, or upsample by nearest neighbours and convolve.
+    """
+    strides, dilations = _per_axis(operation, "strides"), _per_axis(operation, "dilations")
+    if max(dilations) > 1:
+        yield Reason(f"its dilation is {max(dilations)}", REPORTED, ("ane-strings",), Effect.UNKNOWN)
+    elif max(strides) > 8:
+        yield Reason(f"its stride is {max(strides)}; up to 8 was seen", REPORTED, ("mobius-nanocodec",), Effect.UNKNOWN)
+
+
+@rule("ANE304", "oversized-pool", operations=("max_pool", "avg_pool", "l2_pool"))
+def oversized_pool(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The pooling window is wider than the engine accepts.
+
+    ## Why it matters
+    On M4 a max pool may be 1 to 8 columns wide, or exactly 32; average pools of 14 columns were accepted. A window as
+    large as the input is a reduction and no pool.
+
+    ## What to change
+    Chain smaller max pools with stride 1: 5 after 5 after 5 pools as 13 does, with the same result. Write a global pool
+    as ``reduce_mean`` or ``reduce_max``.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 32, 32]> x) {
+        tensor<fp16, [1, 8, 32, 32]> out = max_pool(x = x, kernel_sizes = tensor<int32, [2]>([13, 13]), strides = tensor<int32, [2]>([1, 1]), pad_type = string("same"), pad = tensor<int32, [4]>([0, 0, 0, 0]));
+    } -> (out);
+    ```
+    """
+    sizes = _per_axis(operation, "kernel_sizes")
+    width, height = sizes[2], sizes[1]
+    x = operation.input("x")
+    if x is not None and x.tensor.shape is not None:
+        spatial = (1, 1, 1, *x.tensor.shape[2:])[-3:]
+        if sizes[1:] == tuple(spatial[1:]):
+            return
+    if operation.type == "max_pool":
+        limit, also = scope.limit("max_pool_width"), scope.limit("max_pool_width_also")
+        if width <= limit.value or width == also.value:
+            return
+        text = f"Invalid Pool kernel width ({width}), must be [1-{limit.value}] or {also.value}."
+        if scope.generation >= 16:
+            yield Reason(
+                f"the window is {width} wide; 1 to {limit.value}, or {also.value}, is accepted",
+                limit.certainty,
+                limit.sources,
+                core_ml_code=320,
+                core_ml_text=text,
+            )
+        else:
+            yield Reason(
+                f"the window is {width} wide; M4 takes 1 to {limit.value} or {also.value}, older engines were not measured",
+                REPORTED,
+                limit.sources,
+                effect=Effect.UNKNOWN,
+            )
+    elif max(width, height) > (limit := scope.limit("avg_pool_window")).value:
+        yield Reason(
+            f"the window is {height}x{width}; up to {limit.value} was seen accepted",
+            limit.certainty,
+            limit.sources,
+            effect=Effect.UNKNOWN,
+        )
+
+
+@rule("ANE305", "long-inner-product", operations=("matmul", "linear"))
+def long_inner_product(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The contracted dimension of a matrix product does not fit the engine's kernel memory.
+
+    ## Why it matters
+    Core ML refuses a ``matmul`` whose rows take more than 65,536 bytes, that is more than 32,768 fp16 values.
+
+    ## What to change
+    Split the dimension and add the partial products.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 16, 40000]> x, tensor<fp16, [1, 40000, 16]> y) {
+        tensor<fp16, [1, 16, 16]> out = matmul(x = x, y = y, transpose_x = bool(false), transpose_y = bool(false));
+    } -> (out);
+    ```
+    """
+    shape = _shape(operation, "x")
+    inner = shape[-2] if operation.param("transpose_x", False) and len(shape) > 1 else shape[-1]
+    limit = scope.limit("matmul_inner")
+    if inner <= limit.value:
+        return
+    if operation.type == "linear":
+        yield Reason(
+            f"it contracts {inner:,} values; {limit.value:,} is the limit of matmul, unmeasured for linear",
+            INFERRED,
+            limit.sources,
+            effect=Effect.UNKNOWN,
+        )
+        return
+    yield Reason(
+        f"it contracts {inner:,} values; {limit.value:,} is the limit",
+        limit.certainty,
+        limit.sources,
+        core_ml_code=320,
+        core_ml_text=f"Error: the output channel of input A ({2 * inner} kB) can not fit the Kmem (65536 kB)",
+    )
+
+
+@rule("ANE310", "deep-matrix-product", operations=("matmul", "linear"))
+def deep_matrix_product(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A matrix product has five axes.
+
+    ## Why it matters
+    The engine's matrix product has no depth: its compiler says so, it was seen on an M1, and a rank-5 ``matmul`` of a
+    published run stayed on the CPU while the same product at rank 3 ran on the engine.
+
+    ## What to change
+    Merge the batch axes by a reshape before, and split them after.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 4, 2, 64, 64]> x, tensor<fp16, [1, 4, 2, 64, 64]> y) {
+        tensor<fp16, [1, 4, 2, 64, 64]> out = matmul(x = x, y = y, transpose_x = bool(false), transpose_y = bool(false));
+    } -> (out);
+    ```
+    """
+    for argument in ("x", "y") if operation.type == "matmul" else ("x",):
+        value = operation.input(argument)
+        rank = value.tensor.rank if value is not None else None
+        if rank is not None and rank >= 5:
+            text = "depth > 1 is not supported for MatMult" if operation.type == "matmul" else (
+                "ANE cannot support Linear with input rank >= 5"
+            )
+            yield Reason(
+                f"its input {argument} has {rank} axes", REPORTED, ("ane-guide", "coreml-llm"), core_ml_text=text
+            )
+            return
