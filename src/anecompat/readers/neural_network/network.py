@@ -47,6 +47,7 @@ class Scope:
     def __init__(self, outer: Scope | None = None) -> None:
         self.outer = outer
         self.edges: dict[str, Edge] = {}
+        self.escaped: set[str] = set()  # written within a branch or loop; a layer may write such a name once more
 
     def find(self, name: str) -> Edge | None:
         scope: Scope | None = self
@@ -156,12 +157,13 @@ class Network:
             yield edge
 
     def _define(self, name: str, edge: Edge, layer: Layer, scope: Scope) -> None:
-        if name in scope.edges and layer.kind != "copy":
+        if name in scope.edges and name not in scope.escaped and layer.kind != "copy":
             raise ReadError(
                 f"it writes '{name}', which an earlier layer or an input of the model has written already; "
                 "the network is damaged, export it again",
                 place=layer.place,
             )
+        scope.escaped.discard(name)
         scope.edges[name] = edge
 
     def _lowered(self, layer: Layer) -> Lowered:
@@ -195,7 +197,7 @@ class Network:
                 shapes[index] = given
             elif given is not None and _contradict(shape, given):
                 self.warn(f"{layer.place}: the file declares an output of {given}, its kind gives {shape}.")
-        if reason and None in shapes:
+        if reason and any(shape is None or None in shape for shape in shapes):
             self.warn(f"{layer.place}: the shape of its output is unknown: {reason}.")
         return shapes
 
@@ -304,6 +306,8 @@ class Network:
 
     def _leave(self, scope: Scope, names: list[str], edges: list[Edge]) -> None:
         for name, edge in zip(names, edges, strict=True):
+            if name not in scope.edges:
+                scope.escaped.add(name)
             scope.edges[name] = edge
 
 
