@@ -18,8 +18,8 @@ M4 = f"""program(1.3)
     func main<ios18>({BUFFER} x0) [Launch_ane_ms = fp64(0x1p-3), Launch_classic_cpu_ms = fp64(0x0p+0), \
 Src_ane_Dest_bnns_ms = fp64(0x1p-3), Src_classic_cpu_Dest_e5_minimal_cpu_ms = fp64(0x1.8p-3)] {{
             tensor<fp16, [1, 8, 4, 4]> x0_4D454D = tensor_buffer_to_tensor<ios17>(input = x0)[{ALL}, \
-EstimatedRuntime = dict<string, fp64>({{{{"ane", 0}}, {{"bnns", 0}}, {{"classic_cpu", 0}}}}), SelectedBackend = string("bnns"), \
-milId = uint64(0)];
+EstimatedRuntime = dict<string, fp64>({{{{"ane", 0}}, {{"bnns", 0}}, {{"classic_cpu", 0}}}}), \
+SelectedBackend = string("bnns"), milId = uint64(0)];
             tensor<fp16, [1, 8, 4, 4]> conv_0 = conv(dilations = tensor<int32, [2]>([1, 1]), groups = int32(1), \
 pad = tensor<int32, [4]>([0, 0, 0, 0]), pad_type = string("same"), strides = tensor<int32, [2]>([1, 1]), \
 weight = tensor<fp16, [8, 8, 3, 3]>(BLOBFILE(path = string("@model_path/weights/weights.bin"), offset = uint64(64))), \
@@ -28,7 +28,8 @@ x = x0_4D454D)[{ALL}, EstimatedRuntime = dict<string, fp64>({{{{"ane", 0.0046742
 milId = uint64(1), name = string("conv_0")];
             tensor<fp16, [1, 8, 4, 4]> cosh_0 = cosh(x = conv_0)[{CPU}, EstimatedRuntime = dict<string, fp64>(\
 {{{{"bnns", 0.004}}, {{"classic_cpu", 0.005}}}}), SelectedBackend = string("bnns"), ValidationMessage = \
-dict<string, string>({{{{"ane", "Unsupported MIL operation \\"cosh\\"."}}}}), milId = uint64(2), name = string("cosh_0")];
+dict<string, string>({{{{"ane", "Unsupported MIL operation \\"cosh\\"."}}}}), \
+milId = uint64(2), name = string("cosh_0")];
             {BUFFER} y = tensor_to_tensor_buffer<ios17>(input = cosh_0, interleave_factors = tensor<uint8, [4]>([1, 1, \
 1, 1]), strides = tensor<int64, [4]>([128, 16, 4, 1]))[BackendSupport = list<string, 5>(["unsupported", "unsupported", \
 "unsupported", "unsupported", "unsupported"]), SelectedBackend = string("bnns"), milId = uint64(3)];
