@@ -12,6 +12,7 @@ from anecompat.place import shortest
 from anecompat.segment import count_segments
 
 _MOST = 12
+_CASCADE = "ANE901"  # what lies in a refused block goes free with its owner
 
 
 def gains(
@@ -29,16 +30,18 @@ def gains(
     causes = [
         (position, finding)
         for position, finding in enumerate(findings)
-        if finding.effect in (Effect.REFUSED, Effect.UNKNOWN) and finding.operations
+        if finding.effect in (Effect.REFUSED, Effect.UNKNOWN) and finding.operations and finding.rule != _CASCADE
     ][:_MOST]
     reasons: dict[int, int] = {}
     for _, finding in causes:
         for index in finding.operations:
             reasons[index] = reasons.get(index, 0) + 1
+    owners = {index: owner for part in outline.parts for index, owner in part.owners.items()}
     result: dict[int, Gain] = {}
     now = [_measure(outline, part, eligible, estimates.get(n), table) for n, part in enumerate(outline.parts)]
     for position, finding in causes:
         freed = {index for index in finding.operations if reasons[index] == 1 and eligible[index] is not True}
+        freed |= {index for index, owner in owners.items() if owner in freed and index not in reasons}
         after = [True if index in freed else answer for index, answer in enumerate(eligible)]
         touched = {n for n, part in enumerate(outline.parts) if freed & set(part.indexes)}
         segments, saved, timed = 0, 0.0, False

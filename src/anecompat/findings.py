@@ -93,6 +93,7 @@ class Reason:
     effect: Effect = Effect.REFUSED
     core_ml_code: int | None = None
     core_ml_text: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def _findings(
             operations=tuple(sorted(members)),
             certainty=reason.certainty,
             sources=reason.sources,
-            fix=rule.fix if reason.effect is not Effect.NOTE else None,
+            fix=(reason.fix or rule.fix) if reason.effect is not Effect.NOTE else None,
             core_ml_code=reason.core_ml_code,
             core_ml_text=reason.core_ml_text,
             root=root,
@@ -245,7 +245,7 @@ def _rooted(outline: Outline, reason: Reason, root: int, length: int) -> Reason:
     through = "" if length == 1 else f", through {length} operations"
     return Reason(
         f"{kind} flows {where}{through}",
-        reason.certainty, reason.sources, reason.effect, reason.core_ml_code, reason.core_ml_text,
+        reason.certainty, reason.sources, reason.effect, reason.core_ml_code, reason.core_ml_text, reason.fix,
     )  # fmt: skip
 
 
@@ -292,7 +292,7 @@ def _certainty(outline: Outline, scopes: dict[bool, Scope], answers: Sequence[bo
             continue
         seen.add(key)
         scope = scopes[legacy]
-        support = (scope.layer(operation.layer) if operation.layer else None) or scope.support(operation.type)
+        support = scope.entry(operation)
         certainty = Certainty(support.certainty)
         if certainty.rank > weakest.rank:
             weakest = certainty

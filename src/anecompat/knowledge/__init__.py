@@ -26,6 +26,7 @@ Status = Literal["yes", "no", "conditional", "unknown"]
 
 __all__ = [
     "Dtype",
+    "Group",
     "Limit",
     "Message",
     "Release",
@@ -37,6 +38,7 @@ __all__ = [
     "digest",
     "dtype",
     "dtypes",
+    "groups",
     "layer",
     "layer_verdicts",
     "layers",
@@ -71,8 +73,20 @@ class Support:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A group of names about which the table says the same: one heading of operations.toml or layers.toml."""
+
+    title: str
+    names: tuple[str, ...]
+    verdicts: tuple[Support, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
-    """A number that decides, in one scope, in ``unit``."""
+    """A number that decides, in one scope, in ``unit``.
+
+    ``operations`` are those it speaks of; empty where it is one of all tensors or of the whole program.
+    """
 
     name: str
     title: str
@@ -82,9 +96,12 @@ class Limit:
     sources: tuple[str, ...]
     conflict: str
     span: Span
+    operations: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.value:,} {self.unit}"
+        if self.unit == "value":
+            return f"{self.value:,}"
+        return f"{self.value:,} {self.unit.removesuffix('s') if self.value == 1 else self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +161,25 @@ def _support(entry: Mapping[str, Any], title: str) -> Support:
 
 
 @cache
-def _verdicts(table: str, key: str) -> dict[str, tuple[Support, ...]]:
+def groups(table: Literal["operations", "layers"]) -> tuple[Group, ...]:
+    """The groups of operations.toml or layers.toml, in the order of the file. A name may stand in several."""
+    return tuple(
+        Group(
+            group["title"],
+            tuple(group[table].split()),
+            tuple(_support(entry, group["title"]) for entry in group["verdicts"]),
+        )
+        for group in _table(table)["group"]
+    )
+
+
+@cache
+def _verdicts(table: Literal["operations", "layers"]) -> dict[str, tuple[Support, ...]]:
     """Every entry of operations.toml or layers.toml by name, in the order of the file."""
     found: dict[str, tuple[Support, ...]] = {}
-    for group in _table(table)["group"]:
-        entries = tuple(_support(entry, group["title"]) for entry in group["verdicts"])
-        for name in group[key].split():
-            found[name] = found.get(name, ()) + entries
+    for group in groups(table):
+        for name in group.names:
+            found[name] = found.get(name, ()) + group.verdicts
     return found
 
 
@@ -168,12 +197,12 @@ def _generation(engine: str) -> int:
 
 def operations() -> tuple[str, ...]:
     """Every operation with an entry: all that coremltools registers, and those of Core ML's own that were seen."""
-    return tuple(sorted(_verdicts("operations", "operations")))
+    return tuple(sorted(_verdicts("operations")))
 
 
 def verdicts(operation: str) -> tuple[Support, ...]:
     """Everything the table says of an operation, scope by scope; empty for an unknown name."""
-    return _verdicts("operations", "operations").get(operation, ())
+    return _verdicts("operations").get(operation, ())
 
 
 @lru_cache(maxsize=4096)
@@ -188,12 +217,12 @@ def support(operation: str, engine: str, release: Release) -> Support:
 
 def layers() -> tuple[str, ...]:
     """Every kind of old neural-network layer with an entry."""
-    return tuple(sorted({*_verdicts("layers", "layers"), *_table("layers")["carried"]}, key=str.lower))
+    return tuple(sorted({*_verdicts("layers"), *_table("layers")["carried"]}, key=str.lower))
 
 
 def layer_verdicts(kind: str) -> tuple[Support, ...]:
     """What is published of a layer itself, scope by scope; what is carried over is not in it."""
-    return _verdicts("layers", "layers").get(kind, ())
+    return _verdicts("layers").get(kind, ())
 
 
 def carriers(kind: str) -> tuple[str, ...]:
@@ -242,6 +271,7 @@ def _limits() -> dict[str, tuple[Limit, ...]]:
                 sources=tuple(verdict["sources"].split()),
                 conflict=verdict.get("conflict", entry.get("conflict", "")),
                 span=parse(verdict["scope"]),
+                operations=tuple(entry.get("operations", "").split()),
             )
             for verdict in entry["verdicts"]
         )
@@ -314,6 +344,14 @@ def messages() -> tuple[Message, ...]:
         )
         for entry in _table("messages")["message"]
     )
+
+
+def rewrite(operation: str) -> str | None:
+    """How to express an operation that the engine lacks, or None where no rewrite is known (``rewrites.toml``)."""
+    entry = _table("rewrites")["rewrite"].get(operation)
+    if entry is None:
+        return None
+    return f"{entry['text']}{'' if entry['exact'] else ' (approximate)'}"
 
 
 def release_text(release: Release) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anecompat import knowledge
 from anecompat.findings import Certainty, Effect, Reason
 from anecompat.ir import Operation
 from anecompat.rules.registry import graph_rule, rule
@@ -28,10 +29,8 @@ def unsupported_operation(operation: Operation, scope: Scope) -> Iterator[Reason
     } -> (out);
     ```
     """
-    support = scope.layer(operation.layer) if operation.layer else None
-    what = f"the old layer {operation.layer}" if support is not None else operation.type
-    if support is None:
-        support = scope.support(operation.type)
+    support = scope.entry(operation)
+    what = f"the old layer {operation.layer}" if operation.layer else operation.type
     if support.status != "no":
         return
     condition = f": {support.condition}" if support.condition else ""
@@ -40,11 +39,18 @@ def unsupported_operation(operation: Operation, scope: Scope) -> Iterator[Reason
         Certainty(support.certainty),
         support.sources,
         core_ml_code=None if operation.layer else 400,
-        core_ml_text="" if operation.layer else knowledge_text(operation.type),
+        core_ml_text="" if operation.layer else core_ml_words(operation.type),
+        fix=rewrite(operation.type),
     )
 
 
-def knowledge_text(type: str) -> str:
+def rewrite(type: str) -> str:
+    """A known rewrite of an operation as advice; "" where none is known."""
+    found = knowledge.rewrite(type)
+    return "" if found is None else f"rewrite {type} as: {found}"
+
+
+def core_ml_words(type: str) -> str:
     """Core ML's own words for an operation that its engine path does not know."""
     special = {
         "scatter": "scatter MIL op is currently only supported on uANE targets (u1-u4)",
@@ -72,10 +78,8 @@ def unproven_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
     } -> (out);
     ```
     """
-    support = scope.layer(operation.layer) if operation.layer else None
-    what = f"the old layer {operation.layer}" if support is not None else operation.type
-    if support is None:
-        support = scope.support(operation.type)
+    support = scope.entry(operation)
+    what = f"the old layer {operation.layer}" if operation.layer else operation.type
     if support.status != "unknown":
         return
     reason = support.condition or support.conflict or "no published measurement or table covers it"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from anecompat import knowledge
+from anecompat.ir import Operation
 from anecompat.targets import Target
 
 
@@ -43,8 +44,10 @@ class Scope:
         """A numeric limit of the engine. Raises ir.Unknown where no source gives one."""
         return knowledge.limit(name, self.engine, self.release)
 
-    def support(self, operation: str) -> knowledge.Support:
-        return knowledge.support(operation, self.engine, self.release)
-
-    def layer(self, kind: str) -> knowledge.Support | None:
-        return knowledge.layer(kind, self.engine, self.release)
+    def entry(self, operation: Operation) -> knowledge.Support:
+        """What the tables say of an operation's kind: of its old layer where it has one, else of the MIL operation."""
+        if operation.layer:
+            found = knowledge.layer(operation.layer, self.engine, self.release, operation.type)
+            if found is not None:
+                return found
+        return knowledge.support(operation.type, self.engine, self.release)
