@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 from collections import defaultdict
 from itertools import combinations
@@ -83,6 +84,18 @@ def test_every_source_resolves_and_every_one_is_used() -> None:
     costs = (Path(knowledge.__file__).parent / "costs.toml").read_text()
     unused = {key for key in set(knowledge.sources()) - cited if f'"{key}"' not in rules + costs}
     assert unused == set()
+
+
+def test_every_source_that_a_rule_cites_exists() -> None:
+    cited = set()
+    for path in (Path(knowledge.__file__).parents[1] / "rules").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Reason":
+                named = [*node.args[2:3], *(word.value for word in node.keywords if word.arg == "sources")]
+                parts = [part for argument in named for part in ast.walk(argument)]
+                cited |= {part.value for part in parts if isinstance(part, ast.Constant) and part.value != ""}
+    assert len(cited) > 10
+    assert cited - set(knowledge.sources()) == set()
 
 
 def test_every_entry_is_sourced_and_speaks() -> None:
