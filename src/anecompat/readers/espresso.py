@@ -102,7 +102,7 @@ def _inflated(data: bytes, place: str) -> bytes:
         raise ReadError(f"the network is compressed in an unknown way ({data[:4]!r})", place=place)
     parts: list[bytes] = []
     total, at = 0, 12
-    while at < len(data):
+    while at < len(data) or not parts:
         if len(data) - at < 16:
             raise ReadError("the compressed network ends in the middle; copy it again", place=place)
         size, packed = struct.unpack_from(">QQ", data, at)
@@ -133,12 +133,34 @@ def _block(block: bytes, size: int, method: bytes, place: str) -> bytes:
                 place=place,
             ) from None
         try:
-            inflated = liblzfse.decompress(block)
+            inflated = liblzfse.decompress(block) if _lzfse_size(block) == size else b""
         except liblzfse.error:
             inflated = b""
     if len(inflated) != size:
         raise ReadError("the compressed network is damaged; copy it again", place=place)
     return inflated
+
+
+def _lzfse_size(block: bytes) -> int | None:
+    """The bytes that LZFSE data inflates to, as its own blocks say, or None: the library would make what they say, and
+    a few bytes can say gigabytes. Layouts: lzfse_internal.h of github.com/lzfse/lzfse."""
+    total, at = 0, 0
+    while block[at : at + 4] != b"bvx$":
+        head = block[at : at + 32]
+        if len(head) < 12 or total > MOST_JSON:
+            return None
+        magic, raw, payload = struct.unpack_from("<4sII", head)
+        if magic == b"bvx-":
+            at += 8 + raw
+        elif magic == b"bvxn":
+            at += 12 + payload
+        elif magic == b"bvx2" and len(head) == 32:
+            literals, matches, size = struct.unpack_from("<QQQ", head, 8)
+            at += max(32, size & 0xFFFFFFFF) + (literals >> 20 & 0xFFFFF) + (matches >> 40 & 0xFFFFF)
+        else:
+            return None
+        total += raw
+    return total
 
 
 def _layer(found: object, index: int, place: str) -> Mapping[str, Any]:
