@@ -168,7 +168,7 @@ def m4_truths() -> Iterator[Truth]:
             f"{mode}/{name}",
             folder / "packages" / mode / f"{name}.mlpackage",
             "M4@macos27",
-            ["ANE" in row["supported"] for row in entries],
+            [("ANE" in row["supported"]) if row["supported"] != "-" else None for row in entries],
             [row["preferred"] if costed else None for row in entries],
             texts.get((mode, name), {}) if costed else {},
         )
@@ -223,7 +223,7 @@ def real_truths() -> Iterator[tuple[str, list[Truth]]]:
     rows: dict[tuple[str, str, str, str], list[dict[str, str]]] = defaultdict(list)
     with open(folder / "truth.csv", newline="") as file:
         for row in csv.DictReader(file):
-            if row["package"] and row["package_op"]:
+            if row["package"] and row["package_op"] and not row["package_op"].startswith("("):
                 rows[row["chip"], row["os"], row["compute_units"], row["model"]].append(row)
     for (chip, system, units, name), entries in rows.items():
         target = next((text for prefix, text in _RUNS.items() if chip.startswith(prefix)), None)

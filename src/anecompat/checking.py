@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anecompat.costs import Estimate, estimate, table_for
+from anecompat.costs import CostTable, Estimate, estimate, other_estimate, table_for
 from anecompat.errors import AnecompatError, ReadError
 from anecompat.explain import gains
 from anecompat.findings import Forecast, Status, Verdict, worst
 from anecompat.ir import Model
 from anecompat.judge import judge
 from anecompat.latency import latency
-from anecompat.outline import Outline, outline
-from anecompat.place import forecast_from
+from anecompat.outline import Outline, Part, outline
+from anecompat.place import forecast
 from anecompat.readers import read
 from anecompat.segment import segments
 from anecompat.targets import REFERENCE, Target, default_targets, parse_targets
@@ -169,22 +169,28 @@ def _verdict(
     explain: bool,
 ) -> Verdict:
     judgement = judge(laid_out, target)
-    table, factor = table_for(target.engine, target.system.release[0])
+    table, error = table_for(target.engine, target.system.release[0])
     if not estimates:
         for number, part in enumerate(laid_out.parts):
             if not part.legacy:
                 estimates[number] = [estimate(laid_out.operations[index], table) for index in part.indexes]
-    key = (judgement.eligible, factor)
+    key = (judgement.eligible, error)
     forecasts = places.get(key)
     if forecasts is None:
         forecasts = tuple(
-            forecast_from(estimates[number], [judgement.eligible[i] for i in part.indexes], table, factor)
+            forecast(
+                estimates[number],
+                [judgement.eligible[i] for i in part.indexes],
+                table,
+                error,
+                _second_estimates(laid_out, part, table),
+            )
             if number in estimates
             else Forecast((None,) * len(part.indexes), {}, "", sentence=_LEGACY)
             for number, part in enumerate(laid_out.parts)
         )
         places[key] = forecasts
-    forecast = _joined(laid_out, forecasts)
+    joined = _joined(laid_out, forecasts)
     findings = judgement.findings
     if explain and laid_out.parts:
         won = gains(laid_out, judgement.eligible, findings, estimates, table)
@@ -203,12 +209,17 @@ def _verdict(
         eligible=judgement.eligible,
         findings=findings,
         segments=segments(laid_out, judgement.eligible),
-        forecast=forecast,
+        forecast=joined,
         parts=judgement.parts,
         certainty=judgement.certainty,
         latency=latency(laid_out, judgement.eligible, target),
         by_operation={index: tuple(rules) for index, rules in by_operation.items()},
     )
+
+
+def _second_estimates(laid_out: Outline, part: Part, table: CostTable) -> dict[int, Estimate]:
+    found = ((n, other_estimate(laid_out.operations[index], table)) for n, index in enumerate(part.indexes))
+    return {position: other for position, other in found if other is not None}
 
 
 _LEGACY = "Core ML places old neural networks by other rules; no published costs tell where."
@@ -222,17 +233,17 @@ def _joined(laid_out: Outline, forecasts: Sequence[Forecast]) -> Forecast | None
         return forecasts[0]
     placed: list[str | None] = [None] * len(laid_out.operations)
     alternatives: dict[int, tuple[str, ...]] = {}
-    for part, forecast in zip(laid_out.parts, forecasts, strict=True):
+    for part, found in zip(laid_out.parts, forecasts, strict=True):
         for position, index in enumerate(part.indexes):
-            placed[index] = forecast.placed[position]
-            if position in forecast.alternatives:
-                alternatives[index] = forecast.alternatives[position]
+            placed[index] = found.placed[position]
+            if position in found.alternatives:
+                alternatives[index] = found.alternatives[position]
     sentences = [
-        f"{part.stage or part.function.name}: {forecast.sentence}"
-        for part, forecast in zip(laid_out.parts, forecasts, strict=True)
-        if forecast.sentence
+        f"{part.stage or part.function.name}: {found.sentence}"
+        for part, found in zip(laid_out.parts, forecasts, strict=True)
+        if found.sentence
     ]
-    basis = next((forecast.basis for forecast in forecasts if forecast.basis), "")
+    basis = next((found.basis for found in forecasts if found.basis), "")
     return Forecast(tuple(placed), alternatives, basis, sentence=" ".join(sentences))
 
 

@@ -69,11 +69,15 @@ class CostTable:
     sources: tuple[str, ...]
 
 
+Error = tuple[float, float]
+EXACT: Error = (1.0, 1.0)
+
+
 @cache
-def _tables() -> tuple[dict[str, CostTable], dict[str, float]]:
+def _tables() -> tuple[dict[str, CostTable], dict[str, Error]]:
     text = files("anecompat.knowledge").joinpath("costs.toml").read_text(encoding="utf-8")
     data = tomllib.loads(text)
-    factors = {engine: entry["factor"] for entry in data.pop("error") for engine in entry["engines"]}
+    errors = {engine: (entry["low"], entry["high"]) for entry in data.pop("error") for engine in entry["engines"]}
     tables = {}
     for name, entry in data.items():
         ratio = entry["bnns_over_classic"]
@@ -107,18 +111,16 @@ def _tables() -> tuple[dict[str, CostTable], dict[str, float]]:
             leaves={operation: tuple(rows) for operation, rows in by_operation.items()},
             sources=tuple(entry["sources"]),
         )
-    return tables, factors
+    return tables, errors
 
 
-def table_for(engine: str, release: int) -> tuple[CostTable, float]:
-    """The nearest known table and the factor by which it may be off: 1.0 exactly where it was read.
+def table_for(engine: str, release: int) -> tuple[CostTable, Error]:
+    """The nearest known table, and between which factors its CPU estimates may be off; EXACT where it was read.
 
     ``release`` is the major release as iOS counts it (macOS 27 is 27).
     """
-    tables, factors = _tables()
-    table = tables["M4"]
-    exact = engine == "H16" and release >= 27
-    return table, 1.0 if exact else factors.get(engine, 2.625)
+    tables, errors = _tables()
+    return tables["M4"], EXACT if engine == "H16" and release >= 27 else errors[engine]
 
 
 def elements(type: object) -> int:
@@ -254,3 +256,27 @@ def estimate(operation: Operation, table: CostTable) -> Estimate:
     return Estimate(traffic / table.engine_bytes * 1e3, bnns * 1e3, classic * 1e3)
 
 
+
+
+# Up to here published placements of a lone fused attention agree with its byte count: 1x8x512x64.
+_ATTENTION_KNOWN = 8 * 512 * 512
+
+
+def other_estimate(operation: Operation, table: CostTable) -> Estimate | None:
+    """A second estimate where published placements contradict the first, else None.
+
+    Fused attention by its bytes would stay on the CPU at 1x16x2048x64; it was published on the engine of an M4. Counting
+    the scores as bytes fits that, but contradicts the one estimate published. Both stay possible above 1x8x512x64.
+    """
+    if operation.type != "scaled_dot_product_attention":
+        return None
+    try:
+        query, keys = _shape(operation, "query"), _shape(operation, "key")
+    except Unknown:
+        return None
+    scores = prod(query[:-1]) * keys[-2]
+    if scores <= _ATTENTION_KNOWN:
+        return None
+    traffic = _traffic(operation) + 2.0 * scores
+    on_cpu = traffic / table.cpu_bytes * 1e3
+    return Estimate(traffic / table.engine_bytes * 1e3, on_cpu, on_cpu)

@@ -10,12 +10,11 @@ The forecast stands beside eligibility and never changes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anecompat.costs import CostTable, Estimate, estimate, table_for
+from anecompat.costs import EXACT, CostTable, Error, Estimate
 from anecompat.findings import Forecast
-from anecompat.ir import Function
 
 ANE, CPU = "ANE", "CPU"
 _INF = float("inf")
@@ -162,43 +161,43 @@ def _balance(estimates: Sequence[Estimate], labels: Sequence[str], table: CostTa
     return saving, fees + (table.leave_ms if labels[-1] == ANE else 0.0)
 
 
-def forecast(function: Function, eligible: Sequence[bool | None], engine: str, release: int) -> Forecast:
+def forecast(
+    estimates: Sequence[Estimate],
+    eligible: Sequence[bool | None],
+    table: CostTable,
+    error: Error = EXACT,
+    others: Mapping[int, Estimate] | None = None,
+) -> Forecast:
     """Where Core ML is expected to put a function's operations (CPU and Neural Engine allowed).
 
-    ``eligible`` follows the function's operations in file order. A label is None where the answer hangs on an unknown
-    operation or on less than the known error of the cost table.
+    ``estimates`` and ``eligible`` follow the operations in file order. ``error`` bounds the factor by which the table's
+    CPU estimates may be off; ``others`` holds second estimates by position where sources contradict each other. A
+    label is None where the answer hangs on an unknown operation, on that factor or on such a second estimate.
     """
-    operations = list(function.operations())
-    table, factor = table_for(engine, release)
-    estimates = [estimate(operation, table) for operation in operations]
-    return forecast_from(estimates, eligible, table, factor)
-
-
-def forecast_from(
-    estimates: Sequence[Estimate], eligible: Sequence[bool | None], table: CostTable, factor: float
-) -> Forecast:
-    """As ``forecast``, from estimates already made."""
     basis = f"{table.chip}, {table.system}"
-    if factor != 1.0:
+    if error != EXACT:
         basis = f"extrapolated from {basis}"
     count = len(estimates)
     if not count or not any(answer is not False for answer in eligible):
         return Forecast((CPU,) * count, {}, basis, sentence="Nothing in it can leave the CPU." if count else "")
     hopeful = [answer is not False for answer in eligible]
     nominal = shortest(estimates, hopeful, table)
-    others: list[Path] = []
+    variants: list[Path] = []
     if None in eligible:
-        others.append(shortest(estimates, [answer is True for answer in eligible], table))
-    if factor != 1.0:
-        for scale in (factor, 1.0 / factor):
+        variants.append(shortest(estimates, [answer is True for answer in eligible], table))
+    if others:
+        moved = [others.get(i, cost) for i, cost in enumerate(estimates)]
+        variants.append(shortest(moved, hopeful, table))
+    for scale in error:
+        if scale != 1.0:
             moved = [Estimate(cost.ane, cost.bnns * scale, cost.classic * scale) for cost in estimates]
-            others.append(shortest(moved, hopeful, table))
+            variants.append(shortest(moved, hopeful, table))
     placed: list[str | None] = list(nominal.labels)
     alternatives: dict[int, tuple[str, ...]] = {}
     for i, options in enumerate(nominal.options):
         if len(options) > 1:
             alternatives[i] = (ANE, CPU)
-        elif any(not options & path.options[i] for path in others):
+        elif any(not options & path.options[i] for path in variants):
             placed[i] = None
     return Forecast(
         placed=tuple(placed),

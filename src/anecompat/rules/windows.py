@@ -61,6 +61,17 @@ def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """
     _, height, width = kernel(operation)
     wide, tall = scope.limit("conv_kernel_width"), scope.limit("conv_kernel_height")
+    if operation.type == "conv_transpose":
+        # A stride of s makes s smaller kernels of it: 16 wide with stride 8 was accepted on M2, macOS 26.5.
+        _, sy, sx = _per_axis(operation, "strides")
+        if -(-width // sx) > wide.value or -(-height // sy) > tall.value:
+            yield Reason(
+                f"the transposed kernel is {height}x{width} (height x width) with stride {sy}x{sx}, which nobody measured",
+                INFERRED,
+                ("mobius-nanocodec",),
+                effect=Effect.UNKNOWN,
+            )
+        return
     if width <= wide.value and height <= tall.value:
         return
     text = "Error: conv with large kernel does not meet decomposition preconditions"
@@ -74,7 +85,7 @@ def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
             yield Reason(found + ", and sources disagree about this generation", REPORTED, wide.sources, Effect.UNKNOWN)
         else:
             yield Reason(found, wide.certainty, wide.sources, core_ml_code=320, core_ml_text=text)
-    elif (height, width) == (16, 16) and scope.generation >= 16 and operation.type == "conv":
+    elif (height, width) == (16, 16) and scope.generation >= 16:
         yield Reason(
             "the kernel is 16x16: accepted, but compiling it took minutes and up to 12 GB on M4",
             REPORTED,
