@@ -171,6 +171,10 @@ class ZipSource:
         return f"{self._source.label}/{self._folder}".rstrip("/")
 
     @property
+    def alone(self) -> str:
+        return ""
+
+    @property
     def bytes_read(self) -> int:
         return self._source.bytes_read
 

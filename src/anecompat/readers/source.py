@@ -31,6 +31,10 @@ class Source(Protocol):
         """The path as the user gave it, for messages."""
 
     @property
+    def alone(self) -> str:
+        """The one name of a source that is a lone file; "" for a tree."""
+
+    @property
     def bytes_read(self) -> int:
         """How many bytes were read so far, by this source and all that came from it by ``at``."""
 
@@ -106,6 +110,10 @@ class FolderSource:
     @property
     def label(self) -> str:
         return self._label
+
+    @property
+    def alone(self) -> str:
+        return self._only
 
     @property
     def bytes_read(self) -> int:
