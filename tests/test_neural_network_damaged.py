@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from anecompat import proto
 from anecompat.errors import ReadError
-from anecompat.readers.neural_network.shapes import LARGEST_DIMENSION, LARGEST_RANK
+from anecompat.shapes import LARGEST_DIMENSION, LARGEST_RANK
 from neural_networks import Dims, describe, lower_layer, lowered, network, shapes
 from test_neural_network_layers import CASES, COMPUTED
 

@@ -14,7 +14,7 @@ from anecompat.errors import ReadError
 from anecompat.ir import Block, Function, HostWork, TensorType, Value
 from anecompat.readers.neural_network.layers import FLOAT, Edge
 from anecompat.readers.neural_network.network import Network, Scope
-from anecompat.readers.neural_network.shapes import Dim, Shape, Unshaped, checked
+from anecompat.shapes import Dim, Shape, Unshaped, checked
 
 CLASSIFIER = "neuralNetworkClassifier"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from anecompat.readers.neural_network.layers import Argument, Edges, FromShapes, Layer, Lowered
-from anecompat.readers.neural_network.shapes import (
+from anecompat.shapes import (
     LARGEST_RANK,
     Dim,
     Shape,
@@ -290,12 +290,12 @@ def squeeze(layer: Layer) -> Lowered:
         if p.squeezeAll:
             if None in shape:
                 raise Unshaped("which of its axes are 1 depends on an unknown dimension")
-            return [without(shape, [axis for axis, dim in enumerate(shape) if dim == 1])]
+            return [without(shape, [axis for axis, dim in enumerate(shape) if dim == 1]) or (1,)]
         gone = {axis_of(axis, len(shape)) for axis in axes}
         for axis in gone:
             if shape[axis] not in (1, None):
                 raise Unshaped(f"axis {axis} is {shape[axis]} and cannot be squeezed")
-        return [without(shape, gone)]
+        return [without(shape, gone) or (1,)]  # old networks have no scalars
 
     arguments: dict[str, Argument] = {"x": layer.edge()}
     if not p.squeezeAll:

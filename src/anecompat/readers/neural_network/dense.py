@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from anecompat.readers.neural_network.layers import Argument, Edge, Layer, Lowered, Weight
-from anecompat.readers.neural_network.shapes import (
+from anecompat.shapes import (
     Shape,
     Unshaped,
     broadcast,

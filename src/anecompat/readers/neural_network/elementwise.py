@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from anecompat.readers.neural_network.layers import Argument, Edge, Edges, Layer, Lowered, Weight, named
-from anecompat.readers.neural_network.shapes import Shape, broadcast
+from anecompat.shapes import Shape, broadcast
 
 # ActivationParams: MIL operation and the numbers it takes from the layer.
 ACTIVATIONS = {

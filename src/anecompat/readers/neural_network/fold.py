@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Sequence
 
 from anecompat.readers.neural_network.layers import FEW, Layer
-from anecompat.readers.neural_network.shapes import Shape, product
+from anecompat.shapes import Shape, product
 
 Numbers = tuple[float, ...]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from anecompat.readers.neural_network.arrange import shape_from
 from anecompat.readers.neural_network.layers import Argument, Layer, Lowered, named
-from anecompat.readers.neural_network.shapes import Dim, Shape, Unshaped, axis_of, need_rank, positive
+from anecompat.shapes import Dim, Shape, Unshaped, axis_of, need_rank, positive
 
 SCATTER = ("update", "add", "sub", "mul", "div", "max", "min")  # ScatterMode in MIL's words
 

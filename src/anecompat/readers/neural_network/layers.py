@@ -14,7 +14,7 @@ from typing import Any
 
 from anecompat.errors import ReadError
 from anecompat.ir import Constant, Scalar, TensorType, Unknown, Value
-from anecompat.readers.neural_network.shapes import Dim, Downstream, Shape, Unshaped, product
+from anecompat.shapes import Dim, Downstream, Shape, Unshaped, product
 
 FLOAT = "fp16"  # old networks declare no element types; the engine computes them all in fp16
 FEW = 64  # as many elements as a tensor may have for its numbers to be followed (shapes, axes, counts)

@@ -22,7 +22,7 @@ from anecompat.readers.neural_network.layers import (
     shown,
     weight_numbers,
 )
-from anecompat.readers.neural_network.shapes import Dim, Shape, Unshaped, checked
+from anecompat.shapes import Dim, Shape, Unshaped, checked
 
 LOWERINGS = {
     **spatial.LOWERINGS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from anecompat.readers.neural_network.layers import Argument, Layer, Lowered, Weight, named
-from anecompat.readers.neural_network.shapes import LARGEST_RANK, Dim, Shape, Unshaped, axis_of, need_rank, without
+from anecompat.shapes import LARGEST_RANK, Dim, Shape, Unshaped, axis_of, need_rank, without
 
 # ReduceLayerParams.ReduceOperation and ReduceAxis
 REDUCTIONS = (
@@ -126,7 +126,7 @@ def reduce_nd(kind: str) -> Callable[[Layer], Lowered]:
                 raise Unshaped("it names no axis to reduce")
             if p.keepDims:
                 return [tuple(1 if axis in axes else dim for axis, dim in enumerate(shape))]
-            return [without(shape, axes)]
+            return [without(shape, axes) or (1,)]  # old networks have no scalars
 
         return Lowered(kind, arguments, shapes)
 
@@ -145,7 +145,7 @@ def arg_reduce(kind: str) -> Callable[[Layer], Lowered]:
             shape = layer.shape()
             axis = axis_of(int(p.axis), len(shape))
             if p.removeDim:
-                return [without(shape, (axis,))]
+                return [without(shape, (axis,)) or (1,)]
             return [(*shape[:axis], 1, *shape[axis + 1 :])]
 
         arguments: dict[str, Argument] = {"x": layer.edge(), "axis": int(p.axis), "keep_dims": not p.removeDim}

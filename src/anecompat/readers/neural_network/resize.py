@@ -6,12 +6,11 @@ Formulas: NeuralNetwork.proto (BorderAmounts, SamplingMode and the layers' own c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import floor, isfinite
 from typing import Any
 
 from anecompat.readers.neural_network.layers import Argument, FromShapes, Layer, Lowered, named
-from anecompat.readers.neural_network.shapes import Dim, Shape, Unshaped, need_rank, plus, positive, times
 from anecompat.readers.neural_network.spatial import borders_of, flat_borders, pair
+from anecompat.shapes import Dim, Shape, Unshaped, need_rank, plus, positive, scaled, times
 
 SAMPLING = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS")  # SamplingMode.Method in MIL's words
 BOXES = ("CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST")
@@ -108,21 +107,9 @@ def upsample(layer: Layer) -> Lowered:
         if len(factors) not in (0, 2):
             raise Unshaped(f"it has {len(factors)} scaling factors, not 2")
         shape = need_rank(layer.shape(), 2)
-        return [(*shape[:-2], _scaled(shape[-2], height), _scaled(shape[-1], width))]
+        return [(*shape[:-2], scaled(shape[-2], height), scaled(shape[-1], width))]
 
     return Lowered("upsample_bilinear" if bilinear else "upsample_nearest_neighbor", arguments, shapes)
-
-
-def _scaled(size: Dim, factor: float) -> Dim:
-    """floor(size * factor), unless the rounding of the 32-bit factor decides the result."""
-    if size is None or isinstance(factor, int):
-        return None if size is None else size * int(factor)
-    if not isfinite(factor) or not 0 < factor < 1e6:
-        raise Unshaped(f"its scaling factor is {factor:g}")
-    count, rounded_up = floor(size * factor), floor(size * factor * (1 + 1e-6))
-    if count != rounded_up:
-        raise Unshaped(f"{size} scaled by {factor:g} is {count} or {rounded_up}, as the rounding of the factor goes")
-    return count
 
 
 def resize_bilinear(layer: Layer) -> Lowered:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from anecompat.readers.neural_network.layers import Argument, FromShapes, Layer, Lowered
-from anecompat.readers.neural_network.shapes import (
+from anecompat.shapes import (
     Dim,
     Shape,
     Unshaped,
     axis_of,
+    indexed,
     need_rank,
     plus,
     positive,
     sliced,
-    without,
 )
 
 SLICE_AXES = (-3, -2, -1)  # SliceLayerParams.SliceAxis: channel, height, width
@@ -63,41 +63,9 @@ def slice_static(layer: Layer) -> Lowered:
         arguments["squeeze_mask"] = list(p.squeezeMasks)
 
     def shapes() -> list[Shape]:
-        return [_slice(layer.shape(), begins, ends, steps, p.beginMasks, p.endMasks, p.squeezeMasks)]
+        return [indexed(layer.shape(), begins, ends, steps, p.beginMasks, p.endMasks, p.squeezeMasks) or (1,)]
 
     return Lowered("slice_by_index", arguments, shapes)
-
-
-def _slice(
-    shape: Shape,
-    begins: Sequence[int] | None,
-    ends: Sequence[int] | None,
-    steps: Sequence[int] | None,
-    begin_masks: Sequence[int] | None,
-    end_masks: Sequence[int] | None,
-    squeeze_masks: Sequence[int],
-) -> Shape:
-    """The shape of ``x[begin:end:step]``; a list that is None is computed by the model."""
-    for values in (begins, ends, steps, begin_masks, end_masks):
-        if values is not None and len(values) != len(shape):
-            raise Unshaped(f"it has {len(values)} indices for an input of rank {len(shape)}")
-    dims: list[Dim] = []
-    gone: list[int] = []
-    for axis, size in enumerate(shape):
-        if axis < len(squeeze_masks) and squeeze_masks[axis]:
-            gone.append(axis)
-            dims.append(1)
-            continue
-        whole_begin = begin_masks is not None and begin_masks[axis]
-        whole_end = end_masks is not None and end_masks[axis]
-        computed = (begins is None and not whole_begin) or (ends is None and not whole_end)
-        if steps is None or begin_masks is None or end_masks is None or computed:
-            dims.append(None)
-        else:
-            begin = None if whole_begin or begins is None else begins[axis]
-            end = None if whole_end or ends is None else ends[axis]
-            dims.append(sliced(size, begin, end, steps[axis]))
-    return without(dims, gone) if gone else tuple(dims)
 
 
 def slice_dynamic(layer: Layer) -> Lowered:
@@ -125,7 +93,7 @@ def slice_dynamic(layer: Layer) -> Lowered:
         begins, ends, steps = layer.numbers(1), numbers(2), numbers(3)
         none = (0,) * len(layer.shape())
         begin_masks, end_masks = (None if flags is None else flags or none for flags in (numbers(4), numbers(5)))
-        return [_slice(layer.shape(), begins, ends, steps, begin_masks, end_masks, squeezed)]
+        return [indexed(layer.shape(), begins, ends, steps, begin_masks, end_masks, squeezed) or (1,)]
 
     return Lowered("slice_by_index", arguments, shapes)
 

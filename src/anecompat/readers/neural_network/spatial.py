@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anecompat.readers.neural_network.layers import Argument, Edge, FromShapes, Layer, Lowered, Weight, named
-from anecompat.readers.neural_network.shapes import (
+from anecompat.shapes import (
     Dim,
     Shape,
     Unshaped,

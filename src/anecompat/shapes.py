@@ -1,4 +1,4 @@
-"""Arithmetic on shapes that may have holes: every rule of shape inference for old neural networks is built from these.
+"""Arithmetic on shapes that may have holes: what the rules of shape inference, for old networks and programs, build on.
 
 A dimension is an int, or None where it is known to exist but not how large it is. A rule that cannot say raises
 ``Unshaped`` with the reason; ``Downstream`` is the reason that needs no telling, because an input had no shape already.
@@ -7,11 +7,12 @@ A dimension is an int, or None where it is known to exist but not how large it i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import floor, isfinite
 
 Dim = int | None
 Shape = tuple[Dim, ...]
 
-# Core ML's old networks hold tensors of rank 1 to 5 (sliding windows make 6), so these are far beyond any real model;
+# Core ML's tensors have ranks 0 to 5 (sliding windows make 6), so these are far beyond any real model;
 # without them a few bytes of a hostile file could make shapes of a million axes or numbers of a million digits.
 LARGEST_RANK = 16
 LARGEST_DIMENSION = 1 << 40
@@ -169,10 +170,51 @@ def reshaped(shape: Shape, target: Sequence[int], *, keep_zero: bool) -> Shape:
     return checked(dims)
 
 
+def scaled(size: Dim, factor: float) -> Dim:
+    """floor(size * factor), unless the rounding of the 32-bit factor decides the result."""
+    if size is None or isinstance(factor, int):
+        return None if size is None else size * int(factor)
+    if not isfinite(factor) or not 0 < factor < 1e6:
+        raise Unshaped(f"its scaling factor is {factor:g}")
+    count, rounded_up = floor(size * factor), floor(size * factor * (1 + 1e-6))
+    if count != rounded_up:
+        raise Unshaped(f"{size} scaled by {factor:g} is {count} or {rounded_up}, as the rounding of the factor goes")
+    return count
+
+
 def without(shape: Sequence[Dim], axes: Iterable[int]) -> Shape:
-    """The shape less some axes. Old networks have no scalars: the last axis cannot go, it becomes 1."""
+    """The shape less some axes."""
     gone = set(axes)
-    return tuple(dim for axis, dim in enumerate(shape) if axis not in gone) or (1,)
+    return tuple(dim for axis, dim in enumerate(shape) if axis not in gone)
+
+
+def indexed(
+    shape: Shape,
+    begins: Sequence[int] | None,
+    ends: Sequence[int] | None,
+    steps: Sequence[int] | None,
+    begin_masks: Sequence[int] | None,
+    end_masks: Sequence[int] | None,
+    squeeze_masks: Sequence[int],
+) -> Shape:
+    """The shape of ``x[begin:end:step]``, squeezed axes left out; a list that is None is computed by the model."""
+    for values in (begins, ends, steps, begin_masks, end_masks):
+        if values is not None and len(values) != len(shape):
+            raise Unshaped(f"it has {len(values)} indices for an input of rank {len(shape)}")
+    dims: list[Dim] = []
+    for axis, size in enumerate(shape):
+        if axis < len(squeeze_masks) and squeeze_masks[axis]:
+            continue
+        whole_begin = begin_masks is not None and begin_masks[axis]
+        whole_end = end_masks is not None and end_masks[axis]
+        computed = (begins is None and not whole_begin) or (ends is None and not whole_end)
+        if steps is None or begin_masks is None or end_masks is None or computed:
+            dims.append(None)
+        else:
+            begin = None if whole_begin or begins is None else begins[axis]
+            end = None if whole_end or ends is None else ends[axis]
+            dims.append(sliced(size, begin, end, steps[axis]))
+    return tuple(dims)
 
 
 def _texts(shapes: Sequence[Shape]) -> str:
