@@ -96,12 +96,14 @@ def computed_parameter(operation: Operation, scope: Scope) -> Iterator[Reason]:
     for argument in _SHAPING.get(operation.type, ()):
         value = operation.input(argument)
         if value is not None and value.const is None:
+            # A range with any computed bound is reported for its start, whichever bound it is.
+            named = "start" if operation.type == "range_1d" else argument
             yield Reason(
                 f"its parameter {argument} is computed by the model",
-                MEASURED if operation.type == "slice_by_size" and scope.generation == 16 else INFERRED,
+                MEASURED if operation.type in ("slice_by_size", "range_1d") and scope.generation == 16 else INFERRED,
                 ("751k-messages", "core-ml-patterns"),
                 core_ml_code=340,
-                core_ml_text=f"Failed to retrieve parameter {argument}",
+                core_ml_text=f"Failed to retrieve parameter {named}",
             )
             return
 
@@ -123,7 +125,37 @@ _SHAPING = {
     "upsample_nearest_neighbor": ("scale_factor_height", "scale_factor_width"),
     "topk": ("k",),
     "fill": ("shape",),
+    "range_1d": ("start", "end", "step"),
 }
+
+
+@rule("ANE217", "standalone-slice-update", operations=("slice_update",))
+def standalone_slice_update(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A slice is written into a tensor that is not a state.
+
+    ## Why it matters
+    Core ML's own words for it: a standalone slice_update is not supported. Between ``read_state`` and ``write_state``
+    it is accepted, which is how caches of language models work.
+
+    ## What to change
+    Keep the tensor as a state (iOS 18), or blend with a mask: data * (1 - mask) + update * mask.
+
+    ## Example
+    ```mil
+    func main<ios18>(tensor<fp16, [1, 8, 4, 4]> x, tensor<fp16, [1, 8, 1, 4]> row) {
+        tensor<fp16, [1, 8, 4, 4]> out = slice_update(x = x, update = row, begin = tensor<int32, [4]>([0, 0, 1, 0]), end = tensor<int32, [4]>([1, 8, 2, 4]));
+    } -> (out);
+    ```
+    """
+    x = operation.input("x")
+    producer = x.producer if x is not None else None
+    if producer is None or producer.type not in ("read_state", "slice_update", "coreml_update_state"):
+        yield Reason(
+            "the tensor it writes into is not a state",
+            REPORTED,
+            ("core-ml-patterns", "aneforge-sweep"),
+            core_ml_text="Cannot support standalone slice_update",
+        )
 
 
 @rule("ANE214", "negative-slice-step", operations=("slice_by_index",))

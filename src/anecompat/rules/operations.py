@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from anecompat import knowledge
 from anecompat.findings import Certainty, Effect, Reason
-from anecompat.ir import Operation
+from anecompat.ir import Operation, TensorType
 from anecompat.rules.registry import graph_rule, rule
 from anecompat.rules.scope import Scope
 
@@ -29,6 +29,8 @@ def unsupported_operation(operation: Operation, scope: Scope) -> Iterator[Reason
     } -> (out);
     ```
     """
+    if folds(operation):
+        return
     support = scope.entry(operation)
     what = f"the old layer {operation.layer}" if operation.layer else operation.type
     if support.status != "no":
@@ -78,6 +80,8 @@ def unproven_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
     } -> (out);
     ```
     """
+    if folds(operation):
+        return
     support = scope.entry(operation)
     what = f"the old layer {operation.layer}" if operation.layer else operation.type
     if support.status != "unknown":
@@ -86,7 +90,24 @@ def unproven_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
     yield Reason(f"{what}: {reason}", Certainty(support.certainty), support.sources, effect=Effect.UNKNOWN)
 
 
-@rule("ANE110", "folded-operation", operations=("identity",))
+def folds(operation: Operation) -> bool:
+    """Whether the operation changes nothing: an identity, or a resize, pad or crop to the size it already has."""
+    if operation.type == "identity":
+        return True
+    if operation.type not in _SAME_SIZE_FOLDS or not operation.outputs:
+        return False
+    x, out = operation.input("x"), operation.outputs[0].type
+    if x is None or not isinstance(out, TensorType) or not isinstance(x.type, TensorType):
+        return False
+    return out.is_fixed and x.type == out
+
+
+_SAME_SIZE_FOLDS = {
+    "resize", "resize_bilinear", "resize_nearest_neighbor", "upsample_bilinear", "upsample_nearest_neighbor", "reshape",
+}  # fmt: skip
+
+
+@rule("ANE110", "folded-operation")
 def folded_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """The operation changes nothing.
 
@@ -96,7 +117,33 @@ def folded_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## What to change
     Nothing.
     """
-    yield Reason("it changes nothing and is folded away", Certainty.REPORTED, ("751k-dispatch",), effect=Effect.NOTE)
+    if folds(operation):
+        what = "it changes nothing" if operation.type == "identity" else "its result has the size of its input"
+        yield Reason(f"{what}: folded away", Certainty.REPORTED, ("751k-dispatch",), effect=Effect.NOTE)
+
+
+@rule("ANE104", "argmax-of-old-network", operations=("reduce_argmax", "reduce_argmin"))
+def argmax_of_old_network(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A position search in an old neural network.
+
+    ## Why it matters
+    The one that closes DeepLabV3 stayed off an M1's engine with macOS 12 and 13. In programs the engine refuses the
+    int32 result, which old networks do not have; later systems were not tried.
+
+    ## What to change
+    Return the scores and search in the app.
+    """
+    if not scope.legacy:
+        return
+    if scope.generation <= 13 and scope.major <= 16:
+        yield Reason("it searches a position", Certainty.REPORTED, ("anecompat",))
+    else:
+        yield Reason(
+            "it searches a position; only M1 with macOS 12 and 13 was tried, and refused",
+            Certainty.INFERRED,
+            ("anecompat", "751k-messages"),
+            effect=Effect.UNKNOWN,
+        )
 
 
 @rule("ANE103", "custom-operation")

@@ -108,7 +108,8 @@ def fp32_tensor(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """
     if operation.type == "cast" or scope.legacy:
         return
-    for where, tensor in _tensors(operation):
+    # Core ML names the output first where both are fp32.
+    for where, tensor in sorted(_tensors(operation), key=lambda pair: pair[0] != "its output"):
         if tensor.dtype in ("fp32", "fp64"):
             kind = "output" if where == "its output" else "input"
             yield Reason(

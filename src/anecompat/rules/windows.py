@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from anecompat.findings import Certainty, Effect, Reason
 from anecompat.ir import Operation, Unknown
+from anecompat.rules.operations import folds
 from anecompat.rules.registry import rule
 from anecompat.rules.scope import Scope
 
@@ -323,3 +324,33 @@ def deep_matrix_product(operation: Operation, scope: Scope) -> Iterator[Reason]:
                 f"its input {argument} has {rank} axes", REPORTED, ("ane-guide", "coreml-llm"), core_ml_text=text
             )
             return
+
+
+@rule("ANE311", "resize-without-sampler", operations=("resize_bilinear", "resize", "resize_nearest_neighbor"))
+def resize_without_sampler(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A resize by a factor that is no whole number, on an engine without a texture sampler.
+
+    ## Why it matters
+    The engines of A14 and M1 have no sampler. DeepLabV3's last resize, from 65 to 513, stayed off an M1's engine;
+    spreading a single pixel over 65 stayed on it. M4 took a resize from 32 to 48 and one from 32 to 20.
+
+    ## What to change
+    Resize by whole factors with ``upsample_bilinear`` or ``upsample_nearest_neighbor``, or do the last resize in the
+    app.
+    """
+    if scope.generation >= 14 or folds(operation):
+        return
+    x = operation.input("x")
+    before = x.tensor.fixed() if x is not None else ()
+    after = operation.outputs[0].tensor.fixed()
+    if len(before) < 2 or len(after) < 2:
+        raise Unknown("the sizes of the resize are not in the file")
+    pairs = list(zip(before[-2:], after[-2:], strict=True))
+    if all(old == 1 or old == new for old, new in pairs):
+        return
+    whole = all(new % old == 0 for old, new in pairs)
+    sizes = f"from {before[-2]}x{before[-1]} to {after[-2]}x{after[-1]}"
+    if scope.legacy and scope.major <= 16 and not whole:
+        yield Reason(f"it resizes {sizes}", REPORTED, ("anecompat", "ane-guide"))
+    else:
+        yield Reason(f"it resizes {sizes} without a sampler", INFERRED, ("anecompat", "ane-guide"), Effect.UNKNOWN)
