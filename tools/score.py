@@ -14,6 +14,7 @@ import csv
 import json
 import os
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ from pathlib import Path
 from anecompat.checking import check_model
 from anecompat.costs import estimate, table_for
 from anecompat.findings import Status, Verdict
-from anecompat.ir import Model
+from anecompat.ir import Model, number
 from anecompat.readers import read
+from anecompat.readers.mil_text import parse_model
 from anecompat.targets import parse_targets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +39,7 @@ class Truth:
     """What was published of one model in one run: per operation, None where nothing was said."""
 
     name: str
-    package: Path
+    package: Path | Model
     target: str
     supported: list[bool | None]
     placed: list[str | None]
@@ -79,7 +81,7 @@ def score(truths: Iterable[Truth]) -> Tally:
     """Predict every model of a run and count."""
     tally = Tally()
     for truth in truths:
-        model = read(str(truth.package))
+        model = truth.package if isinstance(truth.package, Model) else read(str(truth.package))
         verdict = check_model(model, parse_targets([truth.target])).targets[0].verdict
         tally.models += 1
         if len(verdict.eligible) != len(truth.placed):
@@ -324,25 +326,20 @@ def _observed(record: dict, package: Path) -> Observed:
 
 
 def evidence() -> Iterator[tuple[str, list[Truth]]]:
-    """Models of our own with published answers as cited facts: tests/evidence/*.toml beside the MIL texts."""
-    import tomllib
-
+    """Models of our own with published answers as cited facts: tests/evidence/*.toml."""
     for path in sorted((ROOT / "tests" / "evidence").glob("*.toml")):
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        truths = []
-        for case in data["case"]:
-            text = path.parent / case["model"]
-            truths.append(
-                Truth(
-                    f"{path.stem}/{case['model']}",
-                    text,
-                    data["target"],
-                    [bool(answer) for answer in case["supported"]],
-                    list(case["placed"]) if "placed" in case else [None] * len(case["supported"]),
-                    {int(i): reason for i, reason in case.get("reasons", {}).items()},
-                )
-            )
-        yield f"{path.stem} ({data['source']})", truths
+        yield f"{path.stem} ({data['source']})", [evidence_case(data["target"], case) for case in data["case"]]
+
+
+def evidence_case(target: str, case: dict) -> Truth:
+    """One case of an evidence file: a function body in MIL text with its published answers ("?" where none was)."""
+    inputs = case.get("inputs", "tensor<fp16, [1, 64, 32, 32]> x")
+    text = f"func main<{case.get('opset', 'ios18')}>({inputs}) {{\n{case['body']}}} -> (out);\n"
+    model = number(parse_model(text, case["name"]))
+    supported = [None if answer == "?" else bool(answer) for answer in case["supported"]]
+    reasons = {int(index): reason for index, reason in case.get("reasons", {}).items()}
+    return Truth(case["name"], model, target, supported, list(case.get("placed", [None] * len(supported))), reasons)
 
 
 # ---- The page --------------------------------------------------------------------------------------------------------

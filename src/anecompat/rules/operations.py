@@ -57,6 +57,7 @@ def core_ml_words(type: str) -> str:
     special = {
         "scatter": "scatter MIL op is currently only supported on uANE targets (u1-u4)",
         "sliding_windows": "MIL converter not implemented.",
+        "sin": "This platform doesn't support Neuron ZinIrNeuronType::kSin (aka ZinIrNonLinearSin)",
     }
     return special.get(type, f'Unsupported MIL operation "{type}".')
 
