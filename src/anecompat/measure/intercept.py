@@ -44,7 +44,7 @@ class SeenSurface:
 
 @dataclass(slots=True)
 class Evaluation:
-    """One evaluation (or load or compilation), as it was seen. ``model`` and ``request`` are addresses, for comparing."""
+    """One evaluation (or load or compilation), as it was seen. ``model`` and ``request`` are addresses."""
 
     sequence: int
     role: Role
@@ -160,9 +160,7 @@ class Interceptor:
             return outer, False
         with self._lock:
             self._sequence += 1
-            new = Evaluation(
-                self._sequence, declared.role, [declared.label], threading.get_native_id(), model, request
-            )
+            new = Evaluation(self._sequence, declared.role, [declared.label], threading.get_native_id(), model, request)
             if request:
                 self._open_requests[request] = new
         self._stack.open.append(new)
@@ -177,17 +175,18 @@ class Interceptor:
     def _outer(self, declared: HookedMethod, model: int | None, request: int | None) -> Evaluation | None:
         """The evaluation that this call is a layer of, if any."""
         top = self._stack.open[-1] if self._stack.open else None
+        if top is not None and (top.role is not declared.role or (request and top.request and request != top.request)):
+            top = None
         with self._lock:
-            if top is None or top.role is not declared.role or (request and top.request and request != top.request):
-                top = self._open_requests.get(request) if request else None
             if top is None and request:
-                top = self._returned_early.pop(request, None)
-            if top is not None and top.role is declared.role:
-                top.methods.append(declared.label)
-                return top
-        return None
+                top = self._open_requests.get(request) or self._returned_early.pop(request, None)
+            if top is None or top.role is not declared.role:
+                return None
+            top.methods.append(declared.label)
+            return top
 
     def after(self, hook: Hook, arguments: tuple[Any, ...], token: Any, result: Any) -> None:
+        evaluation: Evaluation
         evaluation, is_outermost = token
         ended = time.perf_counter()
         declared = self._declared[hook.method]

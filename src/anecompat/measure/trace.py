@@ -1,6 +1,6 @@
 """A measurement as data: portable, without user data and without paths, readable on any machine.
 
-``schema_version`` is "major.minor". A minor step adds fields, which older readers skip; a major step is refused by them.
+``schema_version`` is "major.minor". A minor step adds fields, which older readers skip; they refuse a major step.
 The JSON Schema is published beside this file (``trace.schema.json``).
 """
 
@@ -170,7 +170,7 @@ class TraceRun:
 
 @dataclass(frozen=True, slots=True)
 class TraceModel:
-    """Which model it was. ``digest`` covers every byte of the file or folder, ``structure`` the graph without weights."""
+    """Which model it was. ``digest`` covers every byte, ``structure`` the graph without weights."""
 
     format: str
     kind: str
@@ -237,8 +237,10 @@ class Trace:
             raise TraceError("the file is JSON, but no trace: schema_version or runs is missing")
         version = str(data["schema_version"])
         if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-            raise TraceError(f"the trace has schema version {version}, this anecompat reads {SCHEMA_VERSION}; update it")
-        trace: Trace = _decode(cls, data, "trace")
+            raise TraceError(
+                f"the trace has schema version {version}, this anecompat reads {SCHEMA_VERSION}; update it"
+            )
+        trace: Trace = decode(cls, data, "trace")
         for number, run in enumerate(trace.runs):
             if run.status not in {int(status) for status in Status}:
                 raise TraceError(f"trace.runs[{number}].status: {run.status} is no status")
@@ -262,7 +264,7 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _decode(kind: Any, data: Any, place: str) -> Any:
+def decode(kind: Any, data: Any, place: str) -> Any:
     """Data of the declared type, or TraceError naming the place."""
     if kind is Any:
         return data
@@ -270,14 +272,14 @@ def _decode(kind: Any, data: Any, place: str) -> Any:
     if origin in (Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
-        return _decode(next(choice for choice in arguments if choice is not type(None)), data, place)
+        return decode(next(choice for choice in arguments if choice is not type(None)), data, place)
     if is_dataclass(kind):
         return _decode_object(kind, data, place)
     if origin is tuple:
         return _decode_tuple(arguments, data, place)
     if origin is dict:
         _expect(isinstance(data, Mapping), place, "an object", data)
-        return {str(name): _decode(arguments[1], value, f"{place}.{name}") for name, value in data.items()}
+        return {str(name): decode(arguments[1], value, f"{place}.{name}") for name, value in data.items()}
     if kind is float:
         _expect(isinstance(data, int | float) and not isinstance(data, bool), place, "a number", data)
         return float(data)
@@ -291,9 +293,9 @@ def _decode(kind: Any, data: Any, place: str) -> Any:
 def _decode_tuple(arguments: tuple[Any, ...], data: Any, place: str) -> tuple[Any, ...]:
     _expect(isinstance(data, list), place, "a list", data)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(_decode(arguments[0], item, f"{place}[{number}]") for number, item in enumerate(data))
+        return tuple(decode(arguments[0], item, f"{place}[{number}]") for number, item in enumerate(data))
     _expect(len(data) == len(arguments), place, f"{len(arguments)} items", data)
-    return tuple(_decode(kind, item, place) for kind, item in zip(arguments, data, strict=True))
+    return tuple(decode(kind, item, place) for kind, item in zip(arguments, data, strict=True))
 
 
 def _decode_object(kind: Any, data: Any, place: str) -> Any:
@@ -302,7 +304,7 @@ def _decode_object(kind: Any, data: Any, place: str) -> Any:
     given = {}
     for name in (entry.name for entry in fields(kind)):
         if name in data:
-            given[name] = _decode(hints[name], data[name], f"{place}.{name}")
+            given[name] = decode(hints[name], data[name], f"{place}.{name}")
     try:
         return kind(**given)
     except TypeError as error:

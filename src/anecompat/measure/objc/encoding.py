@@ -102,9 +102,8 @@ def _skip_bracket(text: str, position: int) -> int:
                 raise EncodingError(f"the type encoding {text!r} ends inside a name")
         elif code in _CLOSING:
             stack.append(_CLOSING[code])
-        elif code in "})]":
-            if code != stack.pop():
-                raise EncodingError(f"the type encoding {text!r} closes the wrong bracket")
+        elif code in "})]" and code != stack.pop():
+            raise EncodingError(f"the type encoding {text!r} closes the wrong bracket")
         position += 1
     return position
 

@@ -39,9 +39,7 @@ class ErrorSlot:
 
 def string(runtime: Runtime, text: str) -> int:
     """An autoreleased NSString. What UTF-8 cannot hold (a broken file name) is replaced."""
-    made: int = runtime.send(
-        runtime.class_named("NSString"), "stringWithUTF8String:", text.encode("utf-8", "replace")
-    )
+    made: int = runtime.send(runtime.class_named("NSString"), "stringWithUTF8String:", text.encode("utf-8", "replace"))
     return made
 
 

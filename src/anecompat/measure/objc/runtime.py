@@ -162,7 +162,7 @@ class Runtime:
     # ---- Messages ----
 
     def send(self, receiver: int | None, selector: str, *arguments: Any, encoding: str = "") -> Any:
-        """Send a declared message. An object is an int, nil is None; a message to nil gives None, as Objective-C has it.
+        """Send a declared message. An object is an int, nil is None; a message to nil gives None.
 
         The receiver must have the method: ask ``responds`` first where it may not, for nothing here can catch the
         Objective-C exception that would follow.
