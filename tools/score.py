@@ -118,7 +118,8 @@ def _eligibility(truth: Truth, verdict: Verdict, model: Model, tally: Tally) -> 
             tally.misses.append(f"{truth.name}: FALSE FULLY COMPATIBLE")
     for index, text in truth.reasons.items():
         tally.reasons += 1
-        ours_text = [f.core_ml_text for f in verdict.findings if index in f.operations]
+        ours_text = [w.text for f in verdict.findings for w in f.also if index in w.operations]
+        ours_text = ours_text or [f.core_ml_text for f in verdict.findings if index in f.operations]
         same = any(_same(text, candidate) for candidate in ours_text)
         tally.reasons_right += same
         if not same:

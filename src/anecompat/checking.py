@@ -153,10 +153,11 @@ def check_model(
     known_estimates: dict[int, list[Estimate]] = {}
     known_places: dict[object, tuple[Forecast, ...]] = {}
     verdicts: dict[object, Verdict] = {}
+    reference = (REFERENCE.engine, REFERENCE.system.release)
     for key, target in distinct.items():
         if progress is not None:
             progress(str(target))
-        verdicts[key] = _verdict(laid_out, target, known_estimates, known_places, explain or target == REFERENCE)
+        verdicts[key] = _verdict(laid_out, target, known_estimates, known_places, explain or key == reference)
     entries = tuple(TargetReport(t, verdicts[t.engine, t.system.release]) for t in wanted)
     return Report(model.path, model, laid_out, entries, asked=targets is not None)
 

@@ -97,6 +97,15 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class CoreMLWords:
+    """What Core ML is known to say of the followers of a cause, where it differs from what it says of the cause."""
+
+    code: int | None
+    text: str
+    operations: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One cause and every operation it concerns (indexes; empty for the model as a whole).
 
@@ -115,6 +124,7 @@ class Finding:
     core_ml_text: str = ""
     gain: Gain | None = None
     root: int | None = None
+    also: tuple[CoreMLWords, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from anecompat.findings import Certainty, Effect, Finding, Reason, Status, worst
+from anecompat.findings import Certainty, CoreMLWords, Effect, Finding, Reason, Status, worst
 from anecompat.ir import Model, Operation, TensorType, Unknown, Value
 from anecompat.outline import Outline, Part
 from anecompat.rules.program import program_reasons
@@ -150,42 +150,58 @@ def _rule(id: str) -> Rule:
 
 
 _ORDER = {effect: rank for rank, effect in enumerate(Effect)}
-_CHAINED = {"ANE201"}
+_CHAINED = "ANE201"
+
+
+@dataclass(slots=True)
+class _Cause:
+    """A cause while its operations are being gathered."""
+
+    rule: Rule
+    reason: Reason
+    members: list[int]
+    root: int | None = None
+    also: list[CoreMLWords] = field(default_factory=list)
 
 
 def _findings(
     outline: Outline, grouped: dict[tuple[str, Reason], list[int]], rules: dict[str, Rule]
 ) -> Iterator[Finding]:
-    """One finding a cause; chains of integer tensors are one cause each, named by where the integers enter."""
-    entries: list[tuple[Rule, Reason, tuple[int, ...], int | None]] = []
+    """One finding a cause; a chain of integer tensors is one cause, named by where the integers enter."""
+    causes: dict[tuple[str, Reason], _Cause] = {}
+    chained: dict[int, Reason] = {}
     for (id, reason), indexes in grouped.items():
-        if id in _CHAINED:
-            for root, members in _chains(outline, sorted(set(indexes))):
-                entries.append((rules[id], _rooted(outline, reason, root, len(members)), members, root))
+        if id == _CHAINED:
+            chained.update(dict.fromkeys(indexes, reason))
         else:
-            entries.append((rules[id], reason, tuple(sorted(set(indexes))), None))
-    merged: dict[tuple[str, Reason], tuple[Rule, Reason, list[int], int | None]] = {}
-    for rule, reason, members, root in entries:
-        key = (rule.id, reason)
-        if key in merged:
-            merged[key][2].extend(members)
-        else:
-            merged[key] = (rule, reason, list(members), root)
-    for rule, reason, members, root in sorted(
-        merged.values(), key=lambda entry: (_ORDER[entry[1].effect], -len(entry[2]), entry[0].id)
+            causes[id, reason] = _Cause(rules[id], reason, sorted(set(indexes)))
+    for root, members in _chains(outline, sorted(chained)):
+        reason = _rooted(outline, chained[root], root, len(members))
+        cause = causes.setdefault((_CHAINED, reason), _Cause(rules[_CHAINED], reason, [], root))
+        cause.members.extend(members)
+        words: dict[tuple[int | None, str], list[int]] = defaultdict(list)
+        for index in members:
+            other = chained[index]
+            if other.core_ml_text != reason.core_ml_text:
+                words[other.core_ml_code, other.core_ml_text].append(index)
+        cause.also.extend(CoreMLWords(code, text, tuple(found)) for (code, text), found in words.items())
+    for cause in sorted(
+        causes.values(), key=lambda cause: (_ORDER[cause.reason.effect], -len(cause.members), cause.rule.id)
     ):
+        reason = cause.reason
         yield Finding(
-            rule=rule.id,
-            name=rule.name,
+            rule=cause.rule.id,
+            name=cause.rule.name,
             message=reason.message,
             effect=reason.effect,
-            operations=tuple(sorted(members)),
+            operations=tuple(sorted(cause.members)),
             certainty=reason.certainty,
             sources=reason.sources,
-            fix=(reason.fix or rule.fix) if reason.effect is not Effect.NOTE else None,
+            fix=(reason.fix or cause.rule.fix) if reason.effect is not Effect.NOTE else None,
             core_ml_code=reason.core_ml_code,
             core_ml_text=reason.core_ml_text,
-            root=root,
+            root=cause.root,
+            also=tuple(cause.also),
         )
 
 

@@ -175,11 +175,14 @@ def doubtful(events: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _outcome(events: list[dict[str, Any]], code: int, stopped: str, said: str, model: str, scratch: str) -> Outcome:
+    exception = doubtful(events)
+    if exception:
+        # what a damaged interpreter says is not evidence
+        events = events[: events.index(exception) + 1]
     outcome = Outcome(events)
     phases = outcome.all("phase")
     outcome.phase = phases[-1]["name"] if phases else "start"
     outcome.timings = _timings(events)
-    exception = doubtful(events)
     failed = outcome.last("failed")
     if exception is None and not stopped and code == 0 and outcome.last("done"):
         return outcome

@@ -238,7 +238,7 @@ def _judge(
         timings[f"engine {role}"] = round(timings.get(f"engine {role}", 0.0) + seconds, 6)
     hooks = outcome.last("hooks")
     status, reasons = judged.status, judged.reasons
-    if outcome.status is not None and (predicted is None or parent.doubtful(outcome.events)):
+    if outcome.status is not None and predicted is None:
         status, reasons = Status(outcome.status), (outcome.message,)
     return TraceRun(
         function=function,

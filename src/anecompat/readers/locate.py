@@ -30,7 +30,7 @@ def read_source(source: Source, path: str, options: Options) -> Model:
     if MANIFEST in children:
         return read_package(source, path, options)
     if is_compiled(children):
-        return _compiled(source, path)
+        return _compiled(source, path, options)
     found = list(_models(source))
     if len(found) == 1:
         folder, name = found[0]
@@ -85,10 +85,10 @@ def _nothing(source: Source, children: tuple[str, ...]) -> str:
     return f"there is no Core ML model in it (it holds {', '.join(held[:5])}{more}); give the model itself"
 
 
-def _compiled(source: Source, path: str) -> Model:
+def _compiled(source: Source, path: str, options: Options) -> Model:
     from anecompat.readers.compiled import read_compiled
 
-    model: Model = read_compiled(source)
+    model = read_compiled(source, options)
     model.path = path
     return model
 

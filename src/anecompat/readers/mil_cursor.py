@@ -7,11 +7,13 @@ compile cache (751K/Apple-Neural-Engine-Microarchitecture-Study-M6, data/03_comp
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from anecompat.errors import ReadError
-from anecompat.ir import Blob, Constant, OtherType, StateType, TensorType, ValueType
+from anecompat.ir import Blob, Constant, OtherType, Scalar, StateType, TensorType, ValueType
 from anecompat.readers.mil_values import DTYPE, ELEMENT, NESTED_NUMBERS, NUMBER, lazy_constant, structured
 
 NEST_DEPTH = 60  # nested types, literals and blocks; models in the wild have five or so. Bounds Python's recursion.
@@ -38,6 +40,17 @@ def balanced(numbers: str | None) -> bool:
     return numbers is None or numbers.count("[") == numbers.count("]")
 
 
+# Fetches the elements of a payload elsewhere: its path, its offset, its type. Unknown where they cannot be had cheaply.
+Elements = Callable[[str, int, TensorType], Sequence[Scalar]]
+
+
+def stored(type: ValueType, blob: Blob, elements: Elements | None) -> Constant:
+    """A constant in a weight file."""
+    if elements is None or not isinstance(type, TensorType):
+        return Constant(type, blob=blob)
+    return Constant(type, partial(elements, blob.path, blob.offset, type), blob=blob)
+
+
 @dataclass(frozen=True, slots=True)
 class Literal:
     """A typed value as written: its literal's text, or where its payload lies."""
@@ -46,10 +59,10 @@ class Literal:
     text: str
     blob: Blob | None = None
 
-    def constant(self) -> Constant:
-        """The value as a constant, decoded when asked."""
+    def constant(self, elements: Elements | None = None) -> Constant:
+        """The value as a constant, decoded when asked; ``elements`` fetches what lies in a weight file."""
         if self.blob is not None:
-            return Constant(self.type, blob=self.blob)
+            return stored(self.type, self.blob, elements)
         return lazy_constant(self.text, self.type)
 
     def decoded(self) -> object:

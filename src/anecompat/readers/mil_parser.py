@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from anecompat.ir import Blob, Block, Constant, Function, Operation, TensorType, Value, ValueType
-from anecompat.readers.mil_cursor import BLOBFILE, NUMBERS, SPELLING, TEXT, WORD, Cursor, Literal, balanced
+from anecompat.readers.mil_cursor import (
+    BLOBFILE,
+    NUMBERS,
+    SPELLING,
+    TEXT,
+    WORD,
+    Cursor,
+    Elements,
+    Literal,
+    balanced,
+    stored,
+)
 from anecompat.readers.mil_values import ELEMENT, decode, unescape
 
 # The protobuf form's opset names, met in hand-written text (coremltools: _OPSET in its __init__).
@@ -60,8 +71,9 @@ class Program:
 class Parser:
     """Reads one text into a Program; made for a single use."""
 
-    def __init__(self, text: str, path: str, keep_attributes: bool) -> None:
+    def __init__(self, text: str, path: str, keep_attributes: bool, elements: Elements | None) -> None:
         self.cursor = Cursor(text, path)
+        self.elements = elements
         self.keep_attributes = keep_attributes
         self.kept: list[tuple[Operation, Mapping[str, object]]] = []
         self.scope: dict[str, Value] = {}
@@ -171,7 +183,7 @@ class Parser:
                     elif string is not None:
                         constant = Constant(_STRING, values=(string,))
                     else:
-                        constant = Constant(own, blob=Blob(path, int(offset)))
+                        constant = stored(own, Blob(path, int(offset)), self.elements)
                     local[name] = scope.get(name)
                     scope[name] = Value(name, type, None, constant)
                     cursor.at = match.end()
@@ -283,7 +295,7 @@ class Parser:
         if len(results) != 1 or "val" not in attributes:
             self.cursor.fail("a const has one result and the attribute val")
         name, type, at = results[0]
-        self.define(name, type, at, attributes["val"].constant())
+        self.define(name, type, at, attributes["val"].constant(self.elements))
 
     def define(self, name: str, type: ValueType, at: int, constant: Constant | None = None) -> Value:
         if name in self.local:
@@ -392,4 +404,4 @@ class Parser:
         return Value(name, type, None, Constant(type, partial(decode, match[0], type)))
 
     def literal_value(self, name: str, literal: Literal) -> Value:
-        return Value(name, literal.type, None, literal.constant())
+        return Value(name, literal.type, None, literal.constant(self.elements))

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from anecompat.ir import Feature, Function, Model, StateType, TensorType, Value, number
+from anecompat.readers.mil_cursor import Elements
 from anecompat.readers.mil_parser import Parser, Program
 
 # Core ML's specification version that introduced an opset (coremltools: _SPECIFICATION_VERSION_IOS_*).
@@ -37,10 +38,15 @@ def parse(text: str, *, path: str = "<text>") -> tuple[Function, ...]:
     return parse_program(text, path=path).functions
 
 
-def parse_program(text: str, *, path: str = "<text>", keep_attributes: bool = False) -> Program:
-    """The whole program, attributes included; those of operations only with ``keep_attributes``. ReadError as above."""
+def parse_program(
+    text: str, *, path: str = "<text>", keep_attributes: bool = False, elements: Elements | None = None
+) -> Program:
+    """The whole program, attributes included; those of operations only with ``keep_attributes``. ReadError as above.
+
+    ``elements`` fetches small values out of the weight files beside the text (path, offset, type).
+    """
     with _collection_paused():
-        return Parser(text, path, keep_attributes).program()
+        return Parser(text, path, keep_attributes, elements).program()
 
 
 def parse_model(text: str, path: str = "<text>") -> Model:

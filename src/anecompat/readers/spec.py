@@ -98,7 +98,7 @@ class SpecificationReader:
             kind or "",
             message.specificationVersion,
             name=name,
-            metadata=_metadata(message),
+            metadata=metadata_of(message),
             inputs=features(description.input),
             outputs=features(description.output),
             states=features(description.state),
@@ -113,7 +113,7 @@ class SpecificationReader:
             self._program(message, model, stage)
         else:
             self._host_kind(message, kind, model, stage)
-        model.host_work += tuple(_conversions(model)) if kind not in PIPELINES else ()
+        model.host_work += tuple(conversions(model)) if kind not in PIPELINES else ()
         return model
 
     def _pipeline(self, pipeline: Any, kind: str, model: Model, stage: str) -> None:
@@ -160,7 +160,7 @@ class SpecificationReader:
                 model.outputs = features(described.output)
                 model.states = features(described.state)
         model.warnings = tuple(self._weights.warnings(reader.stored, self._verify))
-        if description.predictedFeatureName and not _has_classify(model.functions):
+        if description.predictedFeatureName and not has_classify(model.functions):
             label = f"the label {description.predictedFeatureName!r} is picked from the probabilities"
             model.host_work = (HostWork("label lookup", label, partial=True),)
 
@@ -184,7 +184,8 @@ class SpecificationReader:
         model.host_work = (HostWork(kind, f"{detail}, on the CPU", partial=True),)
 
 
-def _metadata(message: Any) -> dict[str, str]:
+def metadata_of(message: Any) -> dict[str, str]:
+    """What the author wrote of the model: a Model message's metadata."""
     found = {}
     metadata = message.description.metadata
     for field in ("shortDescription", "versionString", "author", "license"):
@@ -196,7 +197,7 @@ def _metadata(message: Any) -> dict[str, str]:
     return found
 
 
-def _conversions(model: Model) -> list[HostWork]:
+def conversions(model: Model) -> list[HostWork]:
     """Pixels become numbers, and numbers pixels, outside of every engine."""
     found = []
     for way, all_features in (("input", model.inputs), ("output", model.outputs)):
@@ -212,5 +213,6 @@ def _pixels(image: Feature) -> str:
     return f"{image.color or 'unknown'} pixels, {image.shape[2]} x {image.shape[1]}"
 
 
-def _has_classify(functions: tuple[Function, ...]) -> bool:
+def has_classify(functions: tuple[Function, ...]) -> bool:
+    """Whether the program itself looks up the label."""
     return any(operation.type == "classify" for function in functions for operation in function.operations())

@@ -203,6 +203,10 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
     if finding.core_ml_text:
         row["core_ml"] = {"code": finding.core_ml_code, "text": finding.core_ml_text}
+    if finding.also:
+        row["core_ml_also"] = [
+            {"code": words.code, "text": words.text, "operations": list(words.operations)} for words in finding.also
+        ]
     if finding.root is not None:
         row["root"] = finding.root
     if finding.gain is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from anecompat.findings import Certainty, Effect, Reason
 from anecompat.ir import Operation, OtherType, TensorType, Unknown, Value
+from anecompat.rules.operations import rewrite
 from anecompat.rules.registry import rule
 from anecompat.rules.scope import Scope
 
@@ -74,6 +75,7 @@ def integer_tensor(operation: Operation, scope: Scope) -> Iterator[Reason]:
             ("751k-messages",),
             core_ml_code=220,
             core_ml_text=f"Output type {found} is not supported.",
+            fix=rewrite(operation.type),
         )
         return
     y = operation.input("y")
