@@ -32,11 +32,19 @@ def vision() -> object:
         x = mb.relu(x=x, name="stem_relu")
         for block in range(4):
             channels = 16 * (block + 1)
-            y = mb.conv(x=x, weight=weights(channels, 1, 3, 3), groups=channels, pad_type="same", name=f"depthwise_{block}")
+            y = mb.conv(
+                x=x, weight=weights(channels, 1, 3, 3), groups=channels, pad_type="same", name=f"depthwise_{block}"
+            )
             y = mb.relu(x=y, name=f"depthwise_relu_{block}")
             y = mb.conv(x=y, weight=weights(channels, channels, 1, 1), name=f"pointwise_{block}")
             x = mb.add(x=x, y=y, name=f"residual_{block}")
-            x = mb.conv(x=x, weight=weights(channels + 16, channels, 3, 3), strides=[2, 2], pad_type="same", name=f"down_{block}")
+            x = mb.conv(
+                x=x,
+                weight=weights(channels + 16, channels, 3, 3),
+                strides=[2, 2],
+                pad_type="same",
+                name=f"down_{block}",
+            )
             x = mb.relu(x=x, name=f"down_relu_{block}")
         x = mb.reduce_mean(x=x, axes=[2, 3], keep_dims=False, name="pooled")
         x = mb.linear(x=x, weight=weights(10, 80), bias=np.zeros(10, np.float16), name="logits")
@@ -68,7 +76,13 @@ def text() -> object:
             mixed = mb.matmul(x=mb.softmax(x=scores, axis=-1), y=v, name=f"mixed_{layer}")
             mixed = mb.reshape(x=mb.transpose(x=mixed, perm=[0, 2, 1, 3]), shape=[1, length, width])
             x = mb.add(x=x, y=mb.linear(x=mixed, weight=weights(width, width), name=f"joined_{layer}"))
-            x = mb.layer_norm(x=x, axes=[-1], gamma=np.ones(width, np.float16), beta=np.zeros(width, np.float16), epsilon=np.float16(1e-4))
+            x = mb.layer_norm(
+                x=x,
+                axes=[-1],
+                gamma=np.ones(width, np.float16),
+                beta=np.zeros(width, np.float16),
+                epsilon=np.float16(1e-4),
+            )
             y = mb.gelu(x=mb.linear(x=x, weight=weights(2 * width, width), name=f"up_{layer}"), mode="EXACT")
             x = mb.add(x=x, y=mb.linear(x=y, weight=weights(width, 2 * width), name=f"down_{layer}"))
         scores = mb.linear(x=x, weight=weights(vocabulary, width), name="scores")

@@ -149,7 +149,9 @@ def _placement(truth: Truth, verdict: Verdict, tally: Tally) -> None:
         else:
             wrong.append(index)
     if wrong:
-        tally.misses.append(f"{truth.name}: placement differs at operations {wrong[:8]}{'...' if len(wrong) > 8 else ''}")
+        tally.misses.append(
+            f"{truth.name}: placement differs at operations {wrong[:8]}{'...' if len(wrong) > 8 else ''}"
+        )
     tally.placed_right += not wrong and not unknown
     tally.placed_unknown += not wrong and unknown > 0
 
@@ -371,7 +373,12 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--check", action="store_true", help="write nothing")
     chosen = options.parse_args()
-    lines = ["# The score", "", "Written by `make score`. Predictions against published measurements, run by run; nothing is pooled.", ""]
+    lines = [
+        "# The score",
+        "",
+        "Written by `make score`. Predictions against published measurements, run by run; nothing is pooled.",
+        "",
+    ]
     misses: list[str] = []
     lines += ["## Evidence the repository carries", "", HEAD]
     for name, truths in evidence():
@@ -390,18 +397,24 @@ def main() -> int:
         right, total, others = m4_estimates()
         lines += ["", f"M4 estimates within 1 % of the published ones: {right} of {total} ({percent(right, total)})."]
         if others:
-            lines.append(f"The others: {', '.join(sorted(set(others)))} (recurrent layers; one shape each was published, no formula).")
+            lines.append(f"The others: {', '.join(sorted(set(others)))} (one shape each was published).")
         seen = observations()
         decided = [entry for entry in seen if entry.right is not None]
         good = sum(1 for entry in decided if entry.right)
-        lines += ["", "## Observations that can be rebuilt", "",
-                  f"{good} of {len(seen)} come out ({percent(good, len(seen))}); {len(seen) - len(decided)} are answered \"cannot tell\".", "",
-                  "| observation | predicted for | published on the engine | predicted | right | note |", "|---|---|---|---|---|---|"]  # fmt: skip
+        open_ones = len(seen) - len(decided)
+        lines += ["", "## Observations that can be rebuilt", ""]
+        lines += [
+            f'{good} of {len(seen)} come out ({percent(good, len(seen))}); {open_ones} are answered "cannot tell".'
+        ]
+        lines += ["", "| observation | predicted for | published on the engine | predicted | right | note |"]
+        lines += ["|---|---|---|---|---|---|"]
         for entry in seen:
             verdict = "-" if entry.right is None else "yes" if entry.right else "**no**"
             lines.append(f"| {entry.id} | {entry.chip} | {entry.outcome} | {entry.ours} | {verdict} | {entry.note} |")
     else:
-        print("the material beside the project (../shared/truth) is absent: only the repository's own evidence is scored")
+        print(
+            "the material beside the project (../shared/truth) is absent: only the repository's own evidence is scored"
+        )
     lines += ["", "## What does not come out", ""]
     lines += [f"- {miss}" for miss in misses] or ["Nothing."]
     page = "\n".join(lines) + "\n"

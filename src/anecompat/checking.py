@@ -246,5 +246,3 @@ def _joined(laid_out: Outline, forecasts: Sequence[Forecast]) -> Forecast | None
     ]
     basis = next((found.basis for found in forecasts if found.basis), "")
     return Forecast(tuple(placed), alternatives, basis, sentence=" ".join(sentences))
-
-

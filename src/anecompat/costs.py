@@ -140,8 +140,6 @@ def _operands(operation: Operation) -> list[Value]:
     return [value for bound in operation.inputs.values() for value in bound]
 
 
-
-
 def _shape(operation: Operation, argument: str) -> tuple[int, ...]:
     value = operation.input(argument)
     if value is None:
@@ -256,8 +254,6 @@ def estimate(operation: Operation, table: CostTable) -> Estimate:
     return Estimate(traffic / table.engine_bytes * 1e3, bnns * 1e3, classic * 1e3)
 
 
-
-
 # Up to here published placements of a lone fused attention agree with its byte count: 1x8x512x64.
 _ATTENTION_KNOWN = 8 * 512 * 512
 
@@ -265,8 +261,9 @@ _ATTENTION_KNOWN = 8 * 512 * 512
 def other_estimate(operation: Operation, table: CostTable) -> Estimate | None:
     """A second estimate where published placements contradict the first, else None.
 
-    Fused attention by its bytes would stay on the CPU at 1x16x2048x64; it was published on the engine of an M4. Counting
-    the scores as bytes fits that, but contradicts the one estimate published. Both stay possible above 1x8x512x64.
+    Fused attention by its bytes would stay on the CPU at 1x16x2048x64; it was published on the engine of an M4.
+    Counting the scores as bytes fits that, but contradicts the one estimate published. Both stay possible above
+    1x8x512x64.
     """
     if operation.type != "scaled_dot_product_attention":
         return None

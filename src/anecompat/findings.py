@@ -60,7 +60,7 @@ def worst(statuses: list[Status]) -> Status:
 
 
 class Certainty(StrEnum):
-    """How a fact is known. Stronger first: Core ML answered; the vendor wrote it; somebody reported it; we concluded."""
+    """How a fact is known. Stronger first: Core ML answered; Apple wrote it; somebody reported it; we concluded."""
 
     MEASURED = "measured"
     DOCUMENTED = "documented"

@@ -332,8 +332,7 @@ class Model:
         if not self.stages:
             yield self.name, self
         for stage in self.stages:
-            for path, leaf in stage.walk_stages():
-                yield path, leaf
+            yield from stage.walk_stages()
 
     def operations(self) -> Iterator[Operation]:
         """Every operation that gets a device, across stages and functions, in file order."""

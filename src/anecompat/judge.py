@@ -252,8 +252,12 @@ def _rooted(outline: Outline, reason: Reason, root: int, length: int) -> Reason:
         if _is_integer(value) and value.producer is None
     ]
     kind = next(
-        (v.type.dtype for v in (*_bound(operation), *operation.outputs) if isinstance(v.type, TensorType) and
-         v.type.dtype in ("int32", "uint32", "int64", "uint64")), "int32"
+        (
+            v.type.dtype
+            for v in (*_bound(operation), *operation.outputs)
+            if isinstance(v.type, TensorType) and v.type.dtype in ("int32", "uint32", "int64", "uint64")
+        ),
+        "int32",
     )
     if operation.layer or reason.core_ml_code == 220:
         return reason
@@ -313,5 +317,3 @@ def _certainty(outline: Outline, scopes: dict[bool, Scope], answers: Sequence[bo
         if certainty.rank > weakest.rank:
             weakest = certainty
     return weakest
-
-

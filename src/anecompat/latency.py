@@ -64,7 +64,6 @@ def latency(outline: Outline, eligible: Sequence[bool | None], target: Target) -
     return Latency(low, high, f"roofline of {target.engine}, {figures['certainty']}; engine part only")
 
 
-
 def _work(outline: Outline, eligible: tuple[bool | None, ...]) -> tuple[float, float, int]:
     """Operations, bytes of weights and segments on the engine. Weights used twice count once."""
     flops = traffic = 0.0

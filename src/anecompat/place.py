@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from anecompat.costs import EXACT, CostTable, Error, Estimate
 from anecompat.findings import Forecast
@@ -68,7 +69,9 @@ def shortest(estimates: Sequence[Estimate], allowed: Sequence[bool], table: Cost
         if on_engine < engine_best:
             engine_best, engine_at = on_engine, i
         on_cpu = min(ahead[0] + behind[0], ahead[1] + behind[1], ahead[3] + behind[3], ahead[4] + behind[4])
-        options.append(_EITHER if on_engine <= limit and on_cpu <= limit else _ONLY_ANE if on_engine <= limit else _ONLY_CPU)
+        options.append(
+            _EITHER if on_engine <= limit and on_cpu <= limit else _ONLY_ANE if on_engine <= limit else _ONLY_CPU
+        )
     labels = _trace(forward, table)
     saving = fees = 0.0
     if engine_at >= 0 and engine_best < _INF:
@@ -157,7 +160,7 @@ def _trace_through(
 def _balance(estimates: Sequence[Estimate], labels: Sequence[str], table: CostTable) -> tuple[float, float]:
     """What the operations on the engine save against the CPU, and what entering, switching and leaving cost."""
     saving = sum(cost.cpu - cost.ane for cost, label in zip(estimates, labels, strict=True) if label == ANE)
-    fees = table.launch_ms + table.switch_ms * sum(1 for x, y in zip(labels, labels[1:], strict=False) if x != y)
+    fees = table.launch_ms + table.switch_ms * sum(1 for x, y in pairwise(labels) if x != y)
     return saving, fees + (table.leave_ms if labels[-1] == ANE else 0.0)
 
 

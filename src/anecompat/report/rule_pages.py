@@ -17,7 +17,9 @@ def rules_page(id: str | None, width: int = 100) -> str:
     rule = find(id)
     if rule is None:
         known = [name for r in all_rules() for name in (r.id, r.name)]
-        near = difflib.get_close_matches(id.upper(), known, 1, 0.4) or difflib.get_close_matches(id.lower(), known, 1, 0.4)
+        near = difflib.get_close_matches(id.upper(), known, 1, 0.4) or difflib.get_close_matches(
+            id.lower(), known, 1, 0.4
+        )
         hint = f"; did you mean {near[0]}?" if near else "; `anecompat rule` lists them"
         raise UsageError(f"{id}: no such rule{hint}")
     return "\n".join(_page(rule, width))

@@ -18,6 +18,7 @@ from anecompat.report.words import count, listed, paint, ranges, shown, tally, w
 
 _COLOR_OF = {Status.FULL: "green", Status.PARTIAL: "yellow", Status.NONE: "red", Status.CANNOT_TELL: "cyan"}
 _SEGMENTS_SHOWN = 12
+_DECISIVE = (Effect.REFUSED, Effect.UNKNOWN, Effect.BLOCKS)
 
 
 def to_text(report: Report, *, width: int = 100, color: bool = False) -> str:
@@ -101,8 +102,8 @@ def _groups(report: Report) -> list[list[TargetReport]]:
     groups: dict[object, list[TargetReport]] = {}
     for entry in report.targets:
         verdict = entry.verdict
-        key = (verdict.status, verdict.eligible, tuple((f.rule, f.operations, f.message) for f in verdict.findings
-                                                       if f.effect in (Effect.REFUSED, Effect.UNKNOWN, Effect.BLOCKS)))  # fmt: skip
+        said = tuple((f.rule, f.operations, f.message) for f in verdict.findings if f.effect in _DECISIVE)
+        key = (verdict.status, verdict.eligible, said)
         groups.setdefault(key, []).append(entry)
     return list(groups.values())
 

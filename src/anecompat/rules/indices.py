@@ -143,7 +143,8 @@ def standalone_slice_update(operation: Operation, scope: Scope) -> Iterator[Reas
     ## Example
     ```mil
     func main<ios18>(tensor<fp16, [1, 8, 4, 4]> x, tensor<fp16, [1, 8, 1, 4]> row) {
-        tensor<fp16, [1, 8, 4, 4]> out = slice_update(x = x, update = row, begin = tensor<int32, [4]>([0, 0, 1, 0]), end = tensor<int32, [4]>([1, 8, 2, 4]));
+        tensor<fp16, [1, 8, 4, 4]> out = slice_update(x = x, update = row,
+            begin = tensor<int32, [4]>([0, 0, 1, 0]), end = tensor<int32, [4]>([1, 8, 2, 4]));
     } -> (out);
     ```
     """
@@ -171,7 +172,8 @@ def negative_slice_step(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## Example
     ```mil
     func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
-        tensor<fp16, [1, 8, 4, 4]> out = slice_by_index(x = x, begin = tensor<int32, [4]>([0, 0, 0, -1]), end = tensor<int32, [4]>([1, 8, 4, -5]), stride = tensor<int32, [4]>([1, 1, 1, -1]));
+        tensor<fp16, [1, 8, 4, 4]> out = slice_by_index(x = x, begin = tensor<int32, [4]>([0, 0, 0, -1]),
+            end = tensor<int32, [4]>([1, 8, 4, -5]), stride = tensor<int32, [4]>([1, 1, 1, -1]));
     } -> (out);
     ```
     """
@@ -200,7 +202,8 @@ def padding_mode(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## Example
     ```mil
     func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
-        tensor<fp16, [1, 8, 6, 6]> out = pad(x = x, pad = tensor<int32, [4]>([1, 1, 1, 1]), mode = string("reflect"), constant_val = fp16(0));
+        tensor<fp16, [1, 8, 6, 6]> out = pad(x = x, pad = tensor<int32, [4]>([1, 1, 1, 1]),
+            mode = string("reflect"), constant_val = fp16(0));
     } -> (out);
     ```
     """

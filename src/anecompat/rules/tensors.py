@@ -21,9 +21,7 @@ def data_inputs(operation: Operation) -> Iterator[tuple[str, Value]]:
     """The values an operation computes on: computed ones always, constants where the argument means data."""
     for argument, bound in operation.inputs.items():
         for value in bound:
-            if value.const is None:
-                yield argument, value
-            elif argument in _DATA and isinstance(value.type, TensorType) and value.type.rank:
+            if value.const is None or (argument in _DATA and isinstance(value.type, TensorType) and value.type.rank):
                 yield argument, value
 
 
@@ -205,7 +203,9 @@ def boolean_tensor(operation: Operation, scope: Scope) -> Iterator[Reason]:
             "it tiles a boolean tensor",
             MEASURED if scope.generation == 14 else INFERRED,
             ("mobius-supertonic",),
-            core_ml_text="In 'tile' operations, tensors parameter x[0], and output at index 0 must have the same data type.",
+            core_ml_text=(
+                "In 'tile' operations, tensors parameter x[0], and output at index 0 must have the same data type."
+            ),
         )
     else:
         yield Reason(
@@ -276,11 +276,13 @@ def foreign_type(operation: Operation, scope: Scope) -> Iterator[Reason]:
             return
 
 
-
-
 def axes_of(shape: tuple[int | None, ...]) -> tuple[tuple[str, int | None], ...]:
     """The engine's axes of a shape: aligned to the right end of N, C, H, W, or of N, C, D, H, W at rank 5."""
-    names = ("batch", "channels", "height", "width") if len(shape) < 5 else ("batch", "channels", "depth", "height", "width")
+    names = (
+        ("batch", "channels", "height", "width")
+        if len(shape) < 5
+        else ("batch", "channels", "depth", "height", "width")
+    )
     return tuple(zip(names[-len(shape) :], shape, strict=True)) if shape else ()
 
 
@@ -421,5 +423,3 @@ def shape_known_late(operation: Operation, scope: Scope) -> Iterator[Reason]:
             core_ml_code=110,
             core_ml_text="ANECompiler does not support range shape flexibility",
         )
-
-

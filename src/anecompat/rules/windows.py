@@ -55,7 +55,9 @@ def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## Example
     ```mil
     func main<ios17>(tensor<fp16, [1, 8, 32, 32]> x) {
-        tensor<fp16, [8, 8, 1, 31]> w = const()[val = tensor<fp16, [8, 8, 1, 31]>(BLOBFILE(path = string("@model_path/weights/weight.bin"), offset = uint64(64)))];
+        tensor<fp16, [8, 8, 1, 31]> w = const()[val =
+            tensor<fp16, [8, 8, 1, 31]>(BLOBFILE(path = string("@model_path/weights/weight.bin"),
+            offset = uint64(64)))];
         tensor<fp16, [1, 8, 32, 32]> out = conv(x = x, weight = w, pad_type = string("same"));
     } -> (out);
     ```
@@ -67,7 +69,7 @@ def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
         _, sy, sx = _per_axis(operation, "strides")
         if -(-width // sx) > wide.value or -(-height // sy) > tall.value:
             yield Reason(
-                f"the transposed kernel is {height}x{width} (height x width) with stride {sy}x{sx}, which nobody measured",
+                f"the transposed kernel is {height}x{width} with stride {sy}x{sx}, which nobody measured",
                 INFERRED,
                 ("mobius-nanocodec",),
                 effect=Effect.UNKNOWN,
@@ -94,7 +96,9 @@ def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
             effect=Effect.RISK,
         )
     else:
-        yield Reason(found + "; whether Core ML can decompose it here is not known", REPORTED, wide.sources, Effect.UNKNOWN)
+        yield Reason(
+            found + "; whether Core ML can decompose it here is not known", REPORTED, wide.sources, Effect.UNKNOWN
+        )
 
 
 @rule("ANE307", "dilation-without-factors", operations=("conv",))
@@ -113,8 +117,11 @@ def dilation_without_factors(operation: Operation, scope: Scope) -> Iterator[Rea
     ## Example
     ```mil
     func main<ios17>(tensor<fp16, [1, 16, 1024]> x) {
-        tensor<fp16, [16, 16, 11]> w = const()[val = tensor<fp16, [16, 16, 11]>(BLOBFILE(path = string("@model_path/weights/weight.bin"), offset = uint64(64)))];
-        tensor<fp16, [1, 16, 1024]> out = conv(x = x, weight = w, pad_type = string("same"), dilations = tensor<int32, [1]>([5]));
+        tensor<fp16, [16, 16, 11]> w = const()[val =
+            tensor<fp16, [16, 16, 11]>(BLOBFILE(path = string("@model_path/weights/weight.bin"),
+            offset = uint64(64)))];
+        tensor<fp16, [1, 16, 1024]> out = conv(x = x, weight = w, pad_type = string("same"),
+            dilations = tensor<int32, [1]>([5]));
     } -> (out);
     ```
     """
@@ -173,14 +180,14 @@ def depthwise_single_position(operation: Operation, scope: Scope) -> Iterator[Re
     weight = _shape(operation, "weight")
     _, height, width = kernel(operation)
     outputs = operation.outputs[0].tensor.shape
-    if groups > 1 and weight[0] == groups and weight[1] == 1 and height == 1 and width > 1 and outputs is not None:
-        if all(dim == 1 for dim in outputs[2:]):
-            yield Reason(
-                "a one-row depthwise kernel that yields one position was reported off the engine once, unexplained",
-                REPORTED,
-                ("coreml-llm",),
-                effect=Effect.UNKNOWN,
-            )
+    depthwise = groups > 1 and weight[0] == groups and weight[1] == 1
+    if depthwise and height == 1 and width > 1 and outputs is not None and all(dim == 1 for dim in outputs[2:]):
+        yield Reason(
+            "a one-row depthwise kernel that yields one position was reported off the engine once, unexplained",
+            REPORTED,
+            ("coreml-llm",),
+            effect=Effect.UNKNOWN,
+        )
 
 
 @rule("ANE309", "unproven-transposed-convolution", operations=("conv_transpose",))
@@ -216,7 +223,8 @@ def oversized_pool(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## Example
     ```mil
     func main<ios17>(tensor<fp16, [1, 8, 32, 32]> x) {
-        tensor<fp16, [1, 8, 32, 32]> out = max_pool(x = x, kernel_sizes = tensor<int32, [2]>([13, 13]), strides = tensor<int32, [2]>([1, 1]), pad_type = string("same"), pad = tensor<int32, [4]>([0, 0, 0, 0]));
+        tensor<fp16, [1, 8, 32, 32]> out = max_pool(x = x, kernel_sizes = tensor<int32, [2]>([13, 13]),
+            strides = tensor<int32, [2]>([1, 1]), pad_type = string("same"), pad = tensor<int32, [4]>([0, 0, 0, 0]));
     } -> (out);
     ```
     """
@@ -242,7 +250,7 @@ def oversized_pool(operation: Operation, scope: Scope) -> Iterator[Reason]:
             )
         else:
             yield Reason(
-                f"the window is {width} wide; M4 takes 1 to {limit.value} or {also.value}, older engines were not measured",
+                f"the window is {width} wide; M4 takes 1 to {limit.value} or {also.value}, older ones are unmeasured",
                 REPORTED,
                 limit.sources,
                 effect=Effect.UNKNOWN,
@@ -309,7 +317,8 @@ def deep_matrix_product(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## Example
     ```mil
     func main<ios17>(tensor<fp16, [1, 4, 2, 64, 64]> x, tensor<fp16, [1, 4, 2, 64, 64]> y) {
-        tensor<fp16, [1, 4, 2, 64, 64]> out = matmul(x = x, y = y, transpose_x = bool(false), transpose_y = bool(false));
+        tensor<fp16, [1, 4, 2, 64, 64]> out = matmul(x = x, y = y, transpose_x = bool(false),
+            transpose_y = bool(false));
     } -> (out);
     ```
     """
@@ -317,8 +326,10 @@ def deep_matrix_product(operation: Operation, scope: Scope) -> Iterator[Reason]:
         value = operation.input(argument)
         rank = value.tensor.rank if value is not None else None
         if rank is not None and rank >= 5:
-            text = "depth > 1 is not supported for MatMult" if operation.type == "matmul" else (
-                "ANE cannot support Linear with input rank >= 5"
+            text = (
+                "depth > 1 is not supported for MatMult"
+                if operation.type == "matmul"
+                else ("ANE cannot support Linear with input rank >= 5")
             )
             yield Reason(
                 f"its input {argument} has {rank} axes", REPORTED, ("ane-guide", "coreml-llm"), core_ml_text=text
