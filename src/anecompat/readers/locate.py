@@ -10,10 +10,9 @@ from anecompat.ir import Model
 from anecompat.readers.foreign import recognize_name, recognize_text, refuse_foreign
 from anecompat.readers.options import Options
 from anecompat.readers.package import MANIFEST, read_package
-from anecompat.readers.source import Source
+from anecompat.readers.source import HEAD, Source
 from anecompat.readers.spec import SpecificationReader
 
-HEAD = 4096
 MOST_TEXT = 256 << 20  # bytes of MIL text
 COMPILED = ("coremldata.bin", "model.mil", "model.espresso.net", "model0/", "model0.mlmodelc/", "metadata.json")
 NOISE = ("__MACOSX/", ".git/", ".DS_Store")
