@@ -56,8 +56,6 @@ def test_the_same_tree_from_a_folder_and_from_archives(source: Source) -> None:
     assert deep.read_at("b.bin", 3, 2) == bytes([3, 4])
     assert deep.read_at("b.bin", 6000, 2) == b""
     assert deep.at("er").read("c", 1) == b""
-    assert source.total_size() == 5125
-    assert deep.total_size() == 5120
 
 
 def test_a_step_back_in_a_deflated_entry(tmp_path: Path) -> None:
@@ -71,6 +69,23 @@ def test_a_closed_source_opens_again(source: Source) -> None:
     assert source.read("a.txt", 9) == b"alpha"
     source.close()
     assert source.read("a.txt", 9) == b"alpha"
+
+
+def test_total_size(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path / "m", FILES))
+    assert source.total_size() == 5125
+    assert source.at("deep").total_size() == 5120
+    archive = pack(tmp_path / "m.zip", FILES)
+    assert open_source(archive).at("deep").total_size() == archive.stat().st_size
+
+
+def test_the_head_of_a_file_is_read_once(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path / "m", {"w": bytes(range(250)) * 40}))
+    assert source.read_at("w", 0, 4) == bytes(range(4))
+    assert source.read_at("w", 0, 4096) == (bytes(range(250)) * 40)[:4096]
+    assert source.read("w", 20_000) == bytes(range(250)) * 40
+    assert source.read_at("w", 0, 9) == bytes(range(9))
+    assert source.bytes_read == 10_000
 
 
 def test_counts_the_bytes_it_reads(tmp_path: Path) -> None:

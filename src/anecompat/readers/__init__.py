@@ -42,7 +42,6 @@ def read(
         try:
             model = options.finish(read_source(source, os.fspath(path), options))
             model.bytes_read = source.bytes_read
-            model.bytes_there = source.total_size()
         finally:
             source.close()
     finally:

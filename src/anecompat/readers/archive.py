@@ -222,7 +222,7 @@ class ZipSource:
         return view
 
     def total_size(self) -> int:
-        return sum(info.file_size for name, info in self._entries.items() if name.startswith(self._folder))
+        return self._source.size(self._name)
 
     def close(self) -> None:
         self._streams.clear()
