@@ -117,7 +117,9 @@ class _Compiled:
             return kind
         if self.source.has(PROGRAM):
             return "mlProgram"
-        return "neuralNetwork" if self.source.has(NETWORK) else "pipeline"
+        if self.source.has(NETWORK):
+            return "neuralNetwork"
+        return "pipeline" if self._stages() else ""
 
     def _spec_version(self) -> int:
         if self.described is not None and self.described.spec_version:
