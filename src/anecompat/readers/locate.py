@@ -23,19 +23,27 @@ _MIL = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:\s|//[^\n]*\n|#[^\n]*\n)*(?:program\s
 
 def read_source(source: Source, path: str, options: Options) -> Model:
     """The one model in a source. ReadError where there is none, or several."""
-    if source.alone:
-        return _file(source, source.alone, path, options)
-    children = source.children()
-    if MANIFEST in children:
-        return read_package(source, path, options)
-    if is_compiled(children):
-        return _compiled(source, path, options)
+    folder, name = ("", source.alone) if source.alone else _only_model(source)
+    inside = source.at(folder) if folder else source
+    if name:
+        model = _file(inside, name, path, options)
+        model.bytes_there = inside.size(name)
+    else:
+        packaged = MANIFEST in inside.children()
+        model = read_package(inside, path, options) if packaged else _compiled(inside, path, options)
+        model.bytes_there = inside.total_size()
+    return model
+
+
+def _only_model(source: Source) -> tuple[str, str]:
+    """The folder and file of the one model; the file is "" where the folder is the model."""
     found = list(_models(source))
     if len(found) == 1:
-        folder, name = found[0]
-        inside = source.at(folder) if folder else source
-        return _file(inside, name, path, options) if name else read_source(inside, path, options)
-    raise ReadError(_several(found) if found else _nothing(source, children), place=source.place())
+        return found[0]
+    held = [name for name in source.children() if name not in NOISE and not name.startswith("._")]
+    if not found and len(held) == 1 and not held[0].endswith("/") and recognize_name(held[0]) is None:
+        return "", held[0]  # a lone file of any name is told by its content
+    raise ReadError(_several(found) if found else _nothing(source, source.children()), place=source.place())
 
 
 def is_compiled(children: tuple[str, ...]) -> bool:
