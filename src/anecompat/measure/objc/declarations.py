@@ -139,6 +139,52 @@ SELECTORS = {
 }
 """Selector to type encoding, where every class that has it agrees."""
 
+CLASSES = {
+    "NSString": "+stringWithUTF8String: UTF8String",
+    "NSURL": "+fileURLWithPath: path",
+    "NSMutableArray": "+array addObject: count objectAtIndex:",
+    "NSMutableDictionary": "+dictionary setObject:forKey: objectForKey: allKeys",
+    "NSNumber": "+numberWithLongLong: +numberWithDouble: longLongValue doubleValue",
+    "NSValue": "getValue:",
+    "NSError": "domain code localizedDescription",
+    "NSException": "name reason",
+    "MLModel": "+compileModelAtURL:error: +modelWithContentsOfURL:configuration:error: modelDescription newState"
+    " predictionFromFeatures:options:error: predictionFromFeatures:usingState:options:error: program",
+    "MLModelConfiguration": "setComputeUnits: setFunctionName: setProfilingOptions:",
+    "MLModelDescription": "inputDescriptionsByName outputDescriptionsByName stateDescriptionsByName",
+    "MLFeatureDescription": "type isOptional multiArrayConstraint imageConstraint dictionaryConstraint"
+    " sequenceConstraint stateConstraint",
+    "MLMultiArrayConstraint": "shape dataType shapeConstraint",
+    "MLMultiArrayShapeConstraint": "enumeratedShapes sizeRangeForDimension",
+    "MLImageConstraint": "pixelsWide pixelsHigh pixelFormatType",
+    "MLDictionaryConstraint": "keyType",
+    "MLSequenceConstraint": "valueDescription",
+    "MLStateConstraint": "bufferShape dataType",
+    "MLMultiArray": "initWithShape:dataType:error: dataPointer strides",
+    "MLFeatureValue": "+featureValueWithMultiArray: +featureValueWithPixelBuffer: +featureValueWithInt64:"
+    " +featureValueWithDouble: +featureValueWithString: +featureValueWithDictionary:error: +featureValueWithSequence:",
+    "MLSequence": "+sequenceWithInt64Array: +sequenceWithStringArray:",
+    "MLDictionaryFeatureProvider": "initWithDictionary:error:",
+    "MLComputePlan": "+loadContentsOfURL:configuration:completionHandler: modelStructure"
+    " computeDeviceUsageForMLProgramOperation: computeDeviceUsageForNeuralNetworkLayer:"
+    " estimatedCostOfMLProgramOperation:",
+    "MLComputePlanDeviceUsage": "supportedComputeDevices preferredComputeDevice",
+    "MLComputePlanCost": "weight",
+    "MLModelStructure": "program neuralNetwork pipeline",
+    "MLModelStructureProgram": "functions",
+    "MLModelStructureProgramFunction": "block",
+    "MLModelStructureProgramBlock": "operations",
+    "MLModelStructureProgramOperation": "operatorName outputs blocks",
+    "MLModelStructureProgramNamedValueType": "name",
+    "MLModelStructureNeuralNetwork": "layers",
+    "MLModelStructureNeuralNetworkLayer": "name outputNames",
+    "MLModelStructurePipeline": "subModelNames subModels",
+    "_ANEModel": "key string_id modelAttributes program",
+    "_ANERequest": "inputArray outputArray inputIndexArray outputIndexArray completionHandler",
+    "_ANEIOSurfaceObject": "ioSurface",
+}
+"""Which class has which of them, for comparing with a real system; ``+`` marks class methods."""
+
 LAYER_TYPE = "@@:"
 """``MLModelStructureNeuralNetworkLayer type`` is a string, unlike every other ``type`` of Core ML."""
 

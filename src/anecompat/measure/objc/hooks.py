@@ -52,13 +52,14 @@ class Hook:
         self.runtime = runtime
         self.method = method
         self.label = label
-        kind = prototype(encoding)
+        self._kind = prototype(encoding)
         if parse(encoding)[0] not in ("B", "v", "@", "q", "Q", "I", "i", "d", "#"):
             raise BridgeError(f"{label}: a hooked method cannot return {parse(encoding)[0]}")
         self._observers: tuple[Observer, ...] = ()
+        self._is_buried = False
         self._original_address = runtime.implementation(method)
-        self._original = kind(self._original_address)
-        self._thunk = kind(self._call)
+        self._original = self._kind(self._original_address)
+        self._thunk = self._kind(self._call)
         self._thunk_address = ctypes.cast(self._thunk, ctypes.c_void_p).value or 0
 
     def _call(self, *arguments: Any) -> Any:
@@ -85,26 +86,25 @@ class Hook:
     def add(self, observer: Observer) -> None:
         with _lock:
             self._observers = (*self._observers, observer)
-            if not self.is_installed and len(self._observers) == 1:
-                # somebody may have replaced the method since; the thunk then goes on top of theirs
-                current = self.runtime.implementation(self.method)
-                if current != self._original_address:
-                    raise BridgeError(f"{self.label} was replaced by somebody else while no observer was there")
-                self.runtime.set_implementation(self.method, self._thunk_address)
+            if len(self._observers) > 1 or self._is_buried or self.is_installed:
+                return
+            current = self.runtime.implementation(self.method)
+            if current != self._original_address:
+                # somebody replaced the method while nobody listened: theirs is the original now
+                self._original_address, self._original = current, self._kind(current)
+            self.runtime.set_implementation(self.method, self._thunk_address)
 
-    def remove(self, observer: Observer) -> bool:
-        """Take an observer off. False where the thunk has to stay, because somebody hooked the method on top of it."""
+    def remove(self, observer: Observer) -> None:
+        """Take an observer off. Where somebody hooked the method on top of the thunk, the thunk stays and passes on."""
         with _lock:
-            remaining = list(self._observers)
-            if observer in remaining:
-                remaining.remove(observer)
-            self._observers = tuple(remaining)
+            self._observers = tuple(other for other in self._observers if other is not observer)
             if self._observers:
-                return True
+                return
             if self.is_installed:
                 self.runtime.set_implementation(self.method, self._original_address)
-                return True
-            return self.runtime.implementation(self.method) == self._original_address
+                self._is_buried = False
+            else:
+                self._is_buried = True
 
 
 def hook(runtime: Runtime, class_name: str, selector: str, encoding: str) -> Hook | None:
