@@ -159,6 +159,37 @@ def test_what_depends_on_values_stays_unknown(tmp_path: Path) -> None:
     assert [value.tensor.shape for value in found.outputs] == [(None, 2)]
 
 
+def loop(body: Build) -> Build:
+    def build(x: Any) -> Any:
+        mb = ops()
+        results = mb.while_loop(
+            _cond=lambda count, value: mb.less(x=mb.reduce_sum(x=count), y=10.0),
+            _body=lambda count, value: (mb.add(x=count, y=1.0), body(value)),
+            loop_vars=(mb.fill(shape=[1], value=0.0), x),
+        )
+        return mb.sigmoid(x=results[1])
+
+    return build
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_loop_variables_keep_the_shape_that_every_turn_keeps(tmp_path: Path) -> None:
+    function = flexible(tmp_path, loop(lambda x: ops().tanh(x=x)), (1, 64, 4), (2, 64, 12))
+    found = infer(function, {"x": (4, 12)})
+    (operation,) = (operation for operation in found.operations() if operation.type == "while_loop")
+    assert [value.tensor.shape for value in operation.outputs] == [(1,), (4, 12)]
+    assert [value.tensor.shape for value in operation.blocks[1].outputs] == [(1,), (4, 12)]
+    assert found.outputs[0].tensor.shape == (4, 12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loop_whose_variable_grows_is_not_told(tmp_path: Path) -> None:
+    function = flexible(tmp_path, loop(lambda x: ops().concat(values=[x, x], axis=0)), (1, 64, 4), (2, 64, 12))
+    found = infer(function, {"x": (4, 12)})
+    assert found.outputs[0].tensor.shape is not None
+    assert found.outputs[0].tensor.shape[0] is None
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_shapes_that_the_function_does_not_take_are_refused(tmp_path: Path) -> None:
     function = flexible(tmp_path, computed, (1, 64, 4), (2, 64, 12))

@@ -40,7 +40,7 @@ def infer(function: Function, shapes: Mapping[str, Sequence[int]] | None = None)
             raise UsageError(f"function {function.name!r} has no input {name!r}; it has: {', '.join(names) or 'none'}")
     if not wanted and not _is_open(function):
         return function
-    inference = _Inference()
+    inference = _Inference(4 * sum(1 for _ in function.body.walk()) + 1000)
     inputs = [inference.input(value, wanted.get(value.name)) for value in function.inputs]
     body = inference.block(function.body, inputs)
     return Function(function.name, function.opset, body, function.layout)
@@ -68,7 +68,8 @@ def _refined(declared: TensorType, shape: Shape) -> TensorType:
 class _Inference:
     """Copies blocks and works out their shapes. ``copies`` maps values of the original to those of the copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
         self.copies: dict[Value, Value] = {}
         self.known: dict[Value, Numbers] = {}
 
@@ -101,7 +102,8 @@ class _Inference:
     def operation(self, original: Operation) -> Operation:
         inputs = {name: tuple(self.of(value) for value in bound) for name, bound in original.inputs.items()}
         outputs = [self.copy(value) for value in original.outputs]
-        blocks = [self.block(block, [self.copy(value) for value in block.inputs]) for block in original.blocks]
+        loops = original.type == "while_loop"
+        blocks = self._turns(original, inputs) if loops else [self._nested(block) for block in original.blocks]
         made = Operation(
             original.type,
             inputs,
@@ -114,9 +116,46 @@ class _Inference:
         made.index = original.index
         if made.type == "cond":
             self._join(made)
+        elif loops:
+            self._leave(made)
         else:
             self._apply(made)
         return made
+
+    def _nested(self, block: Block) -> Block:
+        return self.block(block, [self.copy(value) for value in block.inputs])
+
+    def _turns(self, loop: Operation, inputs: Mapping[str, tuple[Value, ...]]) -> list[Block]:
+        """The blocks of a loop with the shapes its variables begin with, if a turn keeps them; else as declared.
+
+        Nested loops would be worked out twice at every depth: a common budget of operations ends that.
+        """
+        begin = inputs.get("loop_vars", ())
+        fitting = all(len(block.inputs) == len(begin) for block in loop.blocks)
+        size = sum(1 for block in loop.blocks for _ in block.walk())
+        if fitting and self.budget >= size:
+            self.budget -= size
+            blocks = [self.block(block, [self._begun(*pair) for pair in zip(block.inputs, begin, strict=True)])
+                      for block in loop.blocks]  # fmt: skip
+            body = blocks[-1]
+            if all(a.type == b.type for a, b in zip(body.inputs, body.outputs, strict=False)):
+                return blocks
+        return [self._nested(block) for block in loop.blocks]
+
+    def _begun(self, variable: Value, begin: Value) -> Value:
+        made = self.copy(variable)
+        if isinstance(begin.type, TensorType) and begin.type.shape is not None:
+            self._refine(made, begin.type.shape)
+        return made
+
+    def _leave(self, loop: Operation) -> None:
+        """Loop variables leave with the shape that every turn keeps."""
+        if not loop.blocks:
+            return
+        body = loop.blocks[-1]
+        for value, begin, end in zip(loop.outputs, body.inputs, body.outputs, strict=False):
+            if begin.type == end.type and isinstance(end.type, TensorType) and end.type.shape is not None:
+                self._refine(value, end.type.shape)
 
     def _join(self, cond: Operation) -> None:
         """What both branches give, where they give the same."""
