@@ -7,6 +7,7 @@ A dimension is an int, or None where it is known to exist but not how large it i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from math import floor, isfinite
 
 Dim = int | None
@@ -130,6 +131,12 @@ def positive(value: int, what: str) -> int:
     return value
 
 
+def told(values: Iterable[object]) -> str:
+    """A list as a sentence shows it: a hostile file's may have a million elements."""
+    texts = [str(value) for value in islice(values, 9)]
+    return f"[{', '.join([*texts[:8], '...'] if len(texts) > 8 else texts)}]"
+
+
 def sliced(size: Dim, begin: int | None, end: int | None, step: int) -> Dim:
     """How many elements ``[begin:end:step]`` takes of ``size``; None begins at the start and ends at the end."""
     if step == 0:
@@ -200,7 +207,7 @@ def indexed(
     """The shape of ``x[begin:end:step]``, squeezed axes left out; a list that is None is computed by the model."""
     for values in (begins, ends, steps, begin_masks, end_masks):
         if values is not None and len(values) != len(shape):
-            raise Unshaped(f"it has {len(values)} indices for an input of rank {len(shape)}")
+            raise Unshaped(f"its indices are {told(values)} for an input of rank {len(shape)}")
     dims: list[Dim] = []
     for axis, size in enumerate(shape):
         if axis < len(squeeze_masks) and squeeze_masks[axis]:

@@ -17,6 +17,7 @@ from anecompat.shapes import (
     reshaped,
     same_dim,
     times,
+    told,
     without,
 )
 
@@ -31,7 +32,7 @@ def reshape(layer: Layer) -> Lowered:
 
     def shapes() -> list[Shape]:
         if len(target) not in (3, 4):
-            raise Unshaped(f"its target shape has {len(target)} numbers, not 3 or 4")
+            raise Unshaped(f"its target shape is {told(target)}, not 3 or 4 numbers")
         shape = need_rank(layer.shape(), 5, 5)
         if len(target) == 3:
             return [(*shape[:2], *reshaped(shape[2:], target, keep_zero=False))]
@@ -208,7 +209,7 @@ def _split(layer: Layer, axis: int, count: int, sizes: Sequence[int]) -> list[Sh
     at = axis_of(axis, len(shape))
     size = shape[at]
     if count != layer.output_count:
-        raise Unshaped(f"it splits into {count} and has {layer.output_count} outputs")
+        raise Unshaped(f"it splits into {count} and writes {layer.output_count}")
     if sizes:
         if size is not None and sum(sizes) != size:
             raise Unshaped(f"its parts add up to {sum(sizes)} of {size}")
@@ -239,7 +240,7 @@ def tile(layer: Layer) -> Lowered:
         if reps is None:
             return [(None,) * len(shape)]
         if not 0 < len(reps) <= len(shape):
-            raise Unshaped(f"it has {len(reps)} repetitions for an input of rank {len(shape)}")
+            raise Unshaped(f"its repetitions are {told(reps)} for an input of rank {len(shape)}")
         reps = (1,) * (len(shape) - len(reps)) + reps
         return [tuple(times(dim, positive(count, "repetition")) for dim, count in zip(shape, reps, strict=True))]
 

@@ -89,7 +89,7 @@ class Layer:
         """An input of the layer. ReadError where the file binds fewer."""
         if index >= len(self.inputs):
             raise ReadError(
-                f"it has {len(self.inputs)} inputs and needs {index + 1}; the network is damaged, export it again",
+                f"its input {index + 1} is missing; the network is damaged, export it again",
                 place=self.place,
             )
         return self.inputs[index]

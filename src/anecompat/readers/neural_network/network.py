@@ -22,7 +22,7 @@ from anecompat.readers.neural_network.layers import (
     shown,
     weight_numbers,
 )
-from anecompat.shapes import Dim, Shape, Unshaped, checked
+from anecompat.shapes import Dim, Shape, Unshaped, checked, told
 
 LOWERINGS = {
     **spatial.LOWERINGS,
@@ -188,7 +188,7 @@ class Network:
         try:
             shapes += [checked(shape) for shape in lowered.shapes()][:count]
             if len(shapes) < count:
-                reason = f"it has {count} outputs where its kind has {len(shapes)}"
+                reason = f"it writes {count} tensors where its kind makes {len(shapes)}"
         except Unshaped as why:
             reason = str(why)  # empty for Downstream
         shapes += [None] * (count - len(shapes))
@@ -219,7 +219,7 @@ class Network:
         try:
             shape = checked(shape or (1,))
             if layer.kind == "loadConstant" and len(dims) != 3:
-                raise Unshaped(f"it has {len(dims)} dimensions, not 3")
+                raise Unshaped(f"its shape is {told(dims)}, not 3 numbers")
         except Unshaped as why:
             shape = None
             self.warn(f"{layer.place}: the shape of its output is unknown: {why}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from anecompat.readers.neural_network.layers import Argument, Layer, Lowered, Weight, named
-from anecompat.shapes import LARGEST_RANK, Dim, Shape, Unshaped, axis_of, need_rank, without
+from anecompat.shapes import LARGEST_RANK, Dim, Shape, Unshaped, axis_of, need_rank, told, without
 
 # ReduceLayerParams.ReduceOperation and ReduceAxis
 REDUCTIONS = (
@@ -195,7 +195,7 @@ def reverse(layer: Layer) -> Lowered:
 
     def shapes() -> list[Shape]:
         if len(layer.params.reverseDim) != len(layer.shape()):
-            raise Unshaped(f"it names {len(layer.params.reverseDim)} axes for an input of rank {len(layer.shape())}")
+            raise Unshaped(f"its axes are {told(layer.params.reverseDim)} for an input of rank {len(layer.shape())}")
         return layer.unchanged()
 
     return Lowered("reverse", {"x": layer.edge(), "axes": axes[:LARGEST_RANK]}, shapes)

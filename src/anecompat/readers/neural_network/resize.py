@@ -10,7 +10,7 @@ from typing import Any
 
 from anecompat.readers.neural_network.layers import Argument, FromShapes, Layer, Lowered, named
 from anecompat.readers.neural_network.spatial import borders_of, flat_borders, pair
-from anecompat.shapes import Dim, Shape, Unshaped, need_rank, plus, positive, scaled, times
+from anecompat.shapes import Dim, Shape, Unshaped, need_rank, plus, positive, scaled, times, told
 
 SAMPLING = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS")  # SamplingMode.Method in MIL's words
 BOXES = ("CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST")
@@ -39,7 +39,7 @@ def constant_pad(layer: Layer) -> Lowered:
         if numbers is None:
             raise Unshaped("its padding is computed by the model")
         if len(numbers) != 2 * len(shape):
-            raise Unshaped(f"it has {len(numbers)} padding amounts for an input of rank {len(shape)}")
+            raise Unshaped(f"its padding amounts are {told(numbers)} for an input of rank {len(shape)}")
         pairs = [(numbers[2 * axis], numbers[2 * axis + 1]) for axis in range(len(shape))]
         if not p.padToGivenOutputSizeMode:
             return pairs
@@ -105,7 +105,7 @@ def upsample(layer: Layer) -> Lowered:
 
     def shapes() -> list[Shape]:
         if len(factors) not in (0, 2):
-            raise Unshaped(f"it has {len(factors)} scaling factors, not 2")
+            raise Unshaped(f"its scaling factors are {told(factors)}, not 2 numbers")
         shape = need_rank(layer.shape(), 2)
         return [(*shape[:-2], scaled(shape[-2], height), scaled(shape[-1], width))]
 

@@ -19,6 +19,7 @@ from anecompat.shapes import (
     positive,
     same_dim,
     times,
+    told,
     window,
     window_to_last,
 )
@@ -32,7 +33,7 @@ def pair(values: Any, default: int, what: str) -> tuple[int, int]:
     if not numbers:
         return default, default
     if len(numbers) != 2:
-        raise Unshaped(f"its {what} has {len(numbers)} numbers, not 2")
+        raise Unshaped(f"its {what} is {told(numbers)}, not 2 numbers")
     return int(numbers[0]), int(numbers[1])
 
 
@@ -43,7 +44,7 @@ def _listed(values: Any, default: int) -> list[int]:
 def borders_of(amounts: Any) -> Edges2:
     borders = tuple((int(edge.startEdgeSize), int(edge.endEdgeSize)) for edge in amounts.borderAmounts)
     if len(borders) not in (0, 2):
-        raise Unshaped(f"its border amounts have {len(borders)} axes, not 2")
+        raise Unshaped(f"its border amounts are {told(borders)}, not 2 pairs")
     return borders or ((0, 0), (0, 0))
 
 
@@ -159,7 +160,7 @@ def convolution3d(layer: Layer) -> Lowered:
         sizes = shape[2:]
         if p.isDeconvolution and len(p.outputShape):
             if len(p.outputShape) != 3:
-                raise Unshaped(f"its output shape has {len(p.outputShape)} numbers, not 3")
+                raise Unshaped(f"its output shape is {told(p.outputShape)}, not 3 numbers")
             spatial: tuple[Dim, ...] = tuple(int(size) for size in p.outputShape)
         elif p.isDeconvolution:
             spatial = _deconvolved(sizes, kernel, stride, dilation, None if pad_type == "same" else borders)
