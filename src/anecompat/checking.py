@@ -17,6 +17,7 @@ from anecompat.latency import latency
 from anecompat.outline import Outline, Part, outline
 from anecompat.place import forecast
 from anecompat.readers import read
+from anecompat.resolve import enumerated, resolved
 from anecompat.segment import segments
 from anecompat.targets import REFERENCE, Target, default_targets, parse_targets
 
@@ -25,11 +26,31 @@ _EXPLAIN_UP_TO = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """Where a measurement was made, in its own words."""
+
+    chip: str
+    engine: str
+    system: str
+
+    def __str__(self) -> str:
+        return f"{self.chip}, {self.system}"
+
+
+@dataclass(frozen=True, slots=True)
 class TargetReport:
     """The answer for one chip and system. Chips of the same engine and system share one verdict."""
 
-    target: Target
+    target: Target | Seen
     verdict: Verdict
+
+    @property
+    def chip(self) -> str:
+        return self.target.chip if isinstance(self.target, Seen) else self.target.chip.name
+
+    @property
+    def system(self) -> str:
+        return str(self.target.system)
 
     @property
     def status(self) -> Status:
@@ -147,6 +168,8 @@ def check_model(
 ) -> Report:
     """As ``check``, for a model already read and targets already parsed."""
     wanted = tuple(default_targets() if targets is None else targets)
+    others = [(words, outline(resolved(model, shapes))) for words, shapes in enumerated(model)]
+    model = resolved(model)
     laid_out = outline(model)
     distinct = {(target.engine, target.system.release): target for target in wanted}
     explain = len(distinct) <= _EXPLAIN_UP_TO
@@ -157,9 +180,23 @@ def check_model(
     for key, target in distinct.items():
         if progress is not None:
             progress(str(target))
-        verdicts[key] = _verdict(laid_out, target, known_estimates, known_places, explain or key == reference)
+        verdict = _verdict(laid_out, target, known_estimates, known_places, explain or key == reference)
+        verdicts[key] = _with_other_shapes(verdict, others, target)
     entries = tuple(TargetReport(t, verdicts[t.engine, t.system.release]) for t in wanted)
     return Report(model.path, model, laid_out, entries, asked=targets is not None)
+
+
+def _with_other_shapes(verdict: Verdict, others: Sequence[tuple[str, Outline]], target: Target) -> Verdict:
+    """The worst over all listed shapes; what is told in full is the default one."""
+    if not others:
+        return verdict
+    parts = [(stage, f"{function} (default shape)", status) for stage, function, status in verdict.parts]
+    statuses = [verdict.status]
+    for words, laid_out in others:
+        judgement = judge(laid_out, target)
+        statuses.append(judgement.status)
+        parts.extend((stage, f"{function} ({words})", status) for stage, function, status in judgement.parts)
+    return replace(verdict, status=worst(statuses), parts=tuple(parts))
 
 
 def _verdict(

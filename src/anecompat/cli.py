@@ -2,6 +2,8 @@
 
     anecompat MODEL [LOGDIR]          the historic form: anecompat check MODEL --log-dir LOGDIR
     anecompat check MODEL...          predict, on any machine
+    anecompat measure MODEL [LOGDIR]  run it on this device and see (Apple silicon)
+    anecompat compare MODEL TRACE     prediction beside measurement
     anecompat chips | ops | rule      what is known, with sources
 
 Exit codes are the statuses (0 to 8); 64 is a usage error, 130 an interrupt.
@@ -16,13 +18,14 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from anecompat import __version__
+from anecompat.device_cli import add_commands
 from anecompat.errors import AnecompatError, UsageError
 
 USAGE, INTERRUPTED, OTHER = 64, 130, 7
-COMMANDS = ("check", "chips", "ops", "rule", "help")
+COMMANDS = ("check", "measure", "compare", "probe", "chips", "ops", "rule", "help")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,6 +70,12 @@ def parser() -> argparse.ArgumentParser:
                        help="fix the shape of a flexible input; repeated")  # fmt: skip
     check.add_argument("--verify-weights", action="store_true", help="check that every weight lies inside its file")
     check.add_argument("--quiet", action="store_true", help="print the closing line only")
+
+    check.add_argument("--trace", metavar="TRACE", help="show this measurement (trace.json, analytics.mil) instead")
+    check.add_argument("--measure", default="never", choices=("auto", "always", "never"),
+                       help="measure on this device; the historic form does auto, check never")  # fmt: skip
+
+    add_commands(lambda name, **words: commands.add_parser(name, **words))
 
     chips = commands.add_parser("chips", help="the chips, their engines and systems", description="The chips known.")
     chips.add_argument("chip", nargs="?", metavar="CHIP")
@@ -117,6 +126,8 @@ def _main(arguments: list[str]) -> int:
         return _check(options)
     if options.command in ("chips", "ops", "rule"):
         return _knowledge(options)
+    if options.command in ("measure", "compare", "probe"):
+        return _device(options)
     parser().print_help(sys.stderr)
     return USAGE
 
@@ -130,13 +141,13 @@ def historic(arguments: list[str]) -> list[str]:
     while rest and not rest[0].startswith("-"):
         positional.append(rest.pop(0))
     if not positional:
-        return ["check", arguments[0], *rest]
+        return ["check", arguments[0], "--measure=auto", *rest]
     if len(positional) > 1 or _looks_like_model(positional[0]):
         raise UsageError(
             f"{positional[0]}: the form `anecompat MODEL [LOGDIR]` takes one model and a folder for logs; "
             "to check several models, write `anecompat check MODEL MODEL ...`"
         )
-    return ["check", arguments[0], "--log-dir", positional[0], *rest]
+    return ["check", arguments[0], "--measure=auto", "--log-dir", positional[0], *rest]
 
 
 def _looks_like_model(text: str) -> bool:
@@ -160,7 +171,7 @@ def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from anecompat.checking import Report, check_model, load
+    from anecompat.checking import Report
     from anecompat.findings import Status, worst
     from anecompat.targets import parse_targets
 
@@ -172,6 +183,11 @@ def _check(options: argparse.Namespace) -> int:
         _note("predictions answer for CPU and Neural Engine: the GPU's costs are not known well enough to compete")
     targets = None if options.target is None else parse_targets(options.target)
     shapes = _shapes(options.shape)
+    if _measures(options):
+        arguments = ["measure", options.models[0], *([options.log_dir] if options.log_dir else [])]
+        arguments += [f"--shape={text}" for text in options.shape]
+        arguments += [f"--function={options.function}"] if options.function else []
+        return _device(parser().parse_args(arguments))
     statuses: list[Status] = []
     several = len(options.models) > 1
     output: TextIO
@@ -187,8 +203,7 @@ def _check(options: argparse.Namespace) -> int:
             if several and not options.quiet:
                 _note(f"[{number}/{len(options.models)}] {path}")
             try:
-                model = load(path, function=options.function, shapes=shapes, verify_weights=options.verify_weights)
-                report = check_model(model, targets)
+                report = _report(path, options, targets, shapes)
             except UsageError:
                 raise
             except AnecompatError as error:
@@ -199,6 +214,57 @@ def _check(options: argparse.Namespace) -> int:
                 _log(report, Path(options.log_dir), Path(path).stem if several else "")
         output.flush()
     return int(worst(statuses))
+
+
+def _report(path: str, options: argparse.Namespace, targets: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
+    """Predict; or show what was measured, for a trace or for Core ML's own notes."""
+    from anecompat.checking import check_model, load
+
+    if path.endswith(".mil") and not options.trace:
+        from anecompat.measured import is_analytics_file
+
+        if is_analytics_file(path):
+            from anecompat.device_cli import replay
+
+            return replay(path, None, targets[0] if targets else None)
+    model = load(path, function=options.function, shapes=shapes, verify_weights=options.verify_weights)
+    if options.trace:
+        from anecompat.device_cli import replay
+
+        return replay(options.trace, model, targets[0] if targets else None)
+    return check_model(model, targets)
+
+
+def _measures(options: argparse.Namespace) -> bool:
+    if options.measure == "never" or options.trace or options.target:
+        return False
+    if options.measure == "always":
+        return True
+    from anecompat.measure.device import available
+
+    return available() is None
+
+
+def _device(options: argparse.Namespace) -> int:
+    from anecompat import device_cli
+    from anecompat.checking import load
+
+    width = _width()
+    try:
+        if options.command == "probe":
+            return device_cli.probe(options)
+        if options.command == "compare":
+            return device_cli.compare_command(options, load, width)
+        return device_cli.measure(options, _shapes(options.shape), load, width)
+    except UsageError:
+        raise
+    except AnecompatError as error:
+        _complain(str(error))
+        return error.status
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((100, 24)).columns, 120)
 
 
 def _note(message: str) -> None:
@@ -255,7 +321,7 @@ def _log(report: object, folder: Path, name: str) -> None:
 def _knowledge(options: argparse.Namespace) -> int:
     from anecompat.report import knowledge_pages, rule_pages
 
-    width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    width = _width()
     if options.command == "chips":
         text = knowledge_pages.chips_page(options.chip)
     elif options.command == "ops":

@@ -301,6 +301,10 @@ class HostWork:
     stage: str = ""
 
 
+UNDESCRIBED = "anecompat.undescribed"
+"""Set in a model's metadata where the file that describes it to apps is missing: it may be a classifier."""
+
+
 @dataclass(slots=True)
 class Model:
     """A model as read. A pipeline has ``stages`` and no functions of its own.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from anecompat.errors import ReadError, UsageError
-from anecompat.ir import Constant, Function, HostWork, Model, Operation
+from anecompat.ir import UNDESCRIBED, Constant, Function, HostWork, Model, Operation
 from anecompat.readers import coremldata
 from anecompat.readers.coremldata import Described
 from anecompat.readers.espresso import parse_json, read_network
@@ -195,6 +195,7 @@ class _Compiled:
             model.inputs = tuple(feature(value, {}) for value in network.function.inputs)
             model.outputs = tuple(feature(value, {}) for value in network.function.outputs)
             self.warnings.append("Whether it looks up a class label is not known either; that would be work outside.")
+            model.metadata[UNDESCRIBED] = "yes"
         model.functions = (network.function,)
         model.default_function = network.function.name
         model.host_work += network.host_work

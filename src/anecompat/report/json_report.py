@@ -115,9 +115,9 @@ def _feature(feature: Feature) -> dict[str, Any]:
 def _target(entry: TargetReport) -> dict[str, Any]:
     target, status = entry.target, entry.status
     return {
-        "chip": target.chip.name,
+        "chip": entry.chip,
         "engine": target.engine,
-        "os": str(target.system),
+        "os": entry.system,
         "status": int(status),
         "status_text": status.text,
     }

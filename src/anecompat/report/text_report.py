@@ -48,6 +48,8 @@ def _lines(report: Report, width: int, color: bool) -> Iterator[str]:
     names = ", ".join(str(entry.target) for entry in report.spoken_for[:4])
     if len(report.spoken_for) > 4:
         names += f" and {len(report.spoken_for) - 4} more"
+    if report.basis == "measured":
+        names = str(report.targets[0].target)
     said = "the reference target" if not report.asked else "the worst of the targets asked for"
     if report.asked and len(report.spoken_for) == 1:
         said = "the target asked for"
@@ -70,7 +72,7 @@ def _header(report: Report, model: Model, outline: Outline, width: int, color: b
     units = "CPU and Neural Engine" if report.compute_units == "cpu-and-ne" else report.compute_units
     version = f"anecompat {__version__}, tables {knowledge.digest()}"
     yield paint(wrapped(f"{report.basis} for compute units {units}; {version}", width), "dim", color=color)
-    for title, features in (("Inputs", model.inputs), ("States", model.states), ("Outputs", model.outputs)):
+    for title, features in (("Model inputs", model.inputs), ("Model states", model.states), ("Model outputs", model.outputs)):
         if features:
             yield paint(f"{title}:", "bold", color=color)
             for feature in features:
@@ -116,7 +118,7 @@ def _detailed(report: Report) -> list[list[TargetReport]]:
 
 def _table(report: Report, width: int, color: bool) -> Iterator[str]:
     groups = _groups(report)
-    yield paint("Verdict by chip" if report.asked else "Verdict by chip, each on its last system", "bold", color=color)
+    yield paint("Verdict" if report.basis == "measured" else "Verdict by chip" if report.asked else "Verdict by chip, each on its last system", "bold", color=color)
     label = max(len(_short(group[0].status)) for group in groups)
     for group in groups:
         entry = group[0]
@@ -143,7 +145,7 @@ def chips_text(group: Sequence[TargetReport]) -> str:
     """The chips of a group, families together: M1 (Pro, Max, Ultra) on macOS 27; A14 on iOS 27."""
     by_system: dict[str, list[str]] = {}
     for entry in group:
-        by_system.setdefault(str(entry.target.system), []).append(entry.target.chip.name)
+        by_system.setdefault(entry.system, []).append(entry.chip)
     return "; ".join(f"{', '.join(families(names))} on {system}" for system, names in by_system.items())
 
 
@@ -170,7 +172,7 @@ def _details(report: Report, group: Sequence[TargetReport], width: int, color: b
             yield wrapped(f"{shown(stage or function)}: {status}", width, "  - ", "    ")
     yield from _segments(report.outline, verdict, report.basis)
     yield from _causes(report.outline, verdict, width, color)
-    yield from _forecast(verdict, width, color)
+    yield from _forecast(report, verdict, width, color)
 
 
 def _summary(verdict: Verdict, report: Report) -> str:
@@ -299,11 +301,14 @@ def _gain(finding: Finding) -> str:
     return f"fixing it alone: {', '.join(parts)}; status {gain.status}"
 
 
-def _forecast(verdict: Verdict, width: int, color: bool) -> Iterator[str]:
+def _forecast(report: Report, verdict: Verdict, width: int, color: bool) -> Iterator[str]:
     forecast: Forecast | None = verdict.forecast
     if forecast is not None and forecast.sentence:
-        basis = f" ({forecast.basis}; Core ML's own estimates, not measured)" if forecast.basis else ""
-        yield paint("  Where Core ML is expected to put it:", "bold", color=color)
+        measured = report.basis == "measured"
+        estimated = "" if measured else "; Core ML's own estimates, not measured"
+        basis = f" ({forecast.basis}{estimated})" if forecast.basis else ""
+        heading = "Where Core ML put it:" if measured else "Where Core ML is expected to put it:"
+        yield paint(f"  {heading}", "bold", color=color)
         yield wrapped(f"{forecast.sentence}{basis}", width, "    ")
     if verdict.latency is not None:
         low, high = verdict.latency.low, verdict.latency.high

@@ -249,6 +249,18 @@ def host_work() -> None:
     """
 
 
+@graph_rule("ANE805", "refused-without-known-cause")
+def refused_without_known_cause() -> None:
+    """Core ML does not list the engine for the operation, and its words (if any) fit none of our rules.
+
+    ## Why it matters
+    Only a measured report says this: the refusal is certain, its cause is not.
+
+    ## What to change
+    Search for the message, and send us the notes: they may become a rule.
+    """
+
+
 @graph_rule("ANE802", "no-operations")
 def no_operations() -> None:
     """The model has no operation that any engine could run.
@@ -258,6 +270,19 @@ def no_operations() -> None:
 
     ## What to change
     Nothing; such models are small and fast there.
+    """
+
+
+@graph_rule("ANE804", "undescribed-network")
+def undescribed_network() -> None:
+    """The compiled network lacks the file that describes it to apps (``coremldata.bin``).
+
+    ## Why it matters
+    Without it nobody can tell whether the model is a classifier, whose label lookup runs on the CPU. The network itself
+    was judged.
+
+    ## What to change
+    Copy the whole .mlmodelc folder again.
     """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from anecompat.costs import bytes_of
 from anecompat.findings import Certainty, Effect, Reason
-from anecompat.ir import StateType, TensorType
+from anecompat.ir import UNDESCRIBED, StateType
 from anecompat.outline import Part
 from anecompat.rules.scope import Scope
 
@@ -19,6 +19,7 @@ def program_reasons(part: Part, scope: Scope, eligible: Sequence[bool | None]) -
     yield from _states(part)
     yield from _weights(part, scope)
     yield from _shapes(part, scope, eligible)
+    yield from _description(part)
 
 
 def _states(part: Part) -> Iterator[Said]:
@@ -98,27 +99,21 @@ def _weights(part: Part, scope: Scope) -> Iterator[Said]:
 
 def _shapes(part: Part, scope: Scope, eligible: Sequence[bool | None]) -> Iterator[Said]:
     flexible = [feature for feature in part.model.inputs if feature.is_flexible]
-    pinned = all(
-        value.tensor.is_fixed for value in part.function.inputs if isinstance(value.type, (TensorType, StateType))
-    )
     if not flexible:
         return
     names = ", ".join(feature.name for feature in flexible[:3])
-    if any(feature.ranges and not feature.choices for feature in flexible):
-        if part.model.metadata.get("anecompat.shapes") == "pinned":
-            return
-        hopeful = tuple(index for index in part.indexes if eligible[index])
+    if any(len(feature.choices) < 2 for feature in flexible):
         yield (
             "ANE902",
             Reason(
-                f"{names} takes a range of shapes{'; judged at the default one' if pinned else ''}",
+                f"{names} takes a range of shapes; judged at the default one",
                 Certainty.REPORTED,
                 ("coremltools-flexible", "mobius-supertonic", "coremltools-2370"),
                 effect=Effect.UNKNOWN,
                 core_ml_code=110,
                 core_ml_text="ANECompiler does not support range shape flexibility",
             ),
-            hopeful,
+            tuple(index for index in part.indexes if eligible[index]),
         )
     else:
         count = max(len(feature.choices) for feature in flexible)
@@ -129,6 +124,20 @@ def _shapes(part: Part, scope: Scope, eligible: Sequence[bool | None]) -> Iterat
                 Certainty.REPORTED,
                 ("coremltools-flexible", "coremltools-2370"),
                 effect=Effect.RISK,
+            ),
+            (),
+        )
+
+
+def _description(part: Part) -> Iterator[Said]:
+    if part.model.metadata.get(UNDESCRIBED):
+        yield (
+            "ANE804",
+            Reason(
+                "its description is missing, so whether it looks up a class label is not known",
+                Certainty.INFERRED,
+                ("core-ml-format",),
+                effect=Effect.BLOCKS,
             ),
             (),
         )
