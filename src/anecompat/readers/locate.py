@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from anecompat.errors import ReadError
 from anecompat.ir import Model
@@ -37,12 +36,15 @@ def read_source(source: Source, path: str, options: Options) -> Model:
 
 def _only_model(source: Source) -> tuple[str, str]:
     """The folder and file of the one model; the file is "" where the folder is the model."""
-    found = list(_models(source))
+    if set(source.children()) - set(NOISE) == {"Data/"}:
+        raise ReadError(
+            f"this looks like a package without its {MANIFEST}; copy it again with all files", place=source.place()
+        )
+    found, others = _survey(source)
     if len(found) == 1:
         return found[0]
-    held = [name for name in source.children() if name not in NOISE and not name.startswith("._")]
-    if not found and len(held) == 1 and not held[0].endswith("/") and recognize_name(held[0]) is None:
-        return "", held[0]  # a lone file of any name is told by its content
+    if not found and len(others) == 1 and recognize_name(others[0][1]) is None:
+        return others[0]  # a lone file of any name is told by its content
     raise ReadError(_several(found) if found else _nothing(source, source.children()), place=source.place())
 
 
@@ -51,25 +53,27 @@ def is_compiled(children: tuple[str, ...]) -> bool:
     return any(name in children for name in COMPILED[:-1])
 
 
-def _models(source: Source) -> Iterator[tuple[str, str]]:
-    """(folder, file) of every model below a folder; the file is "" where the folder is the model."""
+def _survey(source: Source) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(folder, file) of every model below a folder, the file "" where the folder is the model; and all other files."""
+    models: list[tuple[str, str]] = []
+    others: list[tuple[str, str]] = []
     queue = [("", 0)]
-    looked = 0
-    while queue and looked < MOST_FOLDERS:
-        folder, depth = queue.pop(0)
-        looked += 1
+    for folder, depth in queue:  # grows while it is walked
         children = source.children(folder)
         if MANIFEST in children or is_compiled(children):
-            yield folder, ""
+            models.append((folder, ""))
             continue
         for child in children:
             if child in NOISE or child.startswith("._"):
                 continue
             if child.endswith("/"):
-                if depth < MOST_DEPTH:
+                if depth < MOST_DEPTH and len(queue) < MOST_FOLDERS:
                     queue.append((folder + child, depth + 1))
             elif child.lower().endswith((".mlmodel", ".mil")):
-                yield folder, child
+                models.append((folder, child))
+            else:
+                others.append((folder, child))
+    return models, others
 
 
 def _several(found: list[tuple[str, str]]) -> str:
@@ -82,8 +86,6 @@ def _nothing(source: Source, children: tuple[str, ...]) -> str:
     held = [name for name in children if name not in NOISE]
     if not held:
         return "the folder is empty; give a .mlpackage, .mlmodelc, .mlmodel or .mil"
-    if held == ["Data/"]:
-        return f"this looks like a package without its {MANIFEST}; copy it again with all files"
     for name in [*held, *(f"{folder}{name}" for folder in held[:20] for name in source.children(folder))]:
         what = recognize_name(name.rstrip("/").split("/")[-1])
         if what is not None:

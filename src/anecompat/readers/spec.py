@@ -16,7 +16,6 @@ from anecompat.readers.wire import field_numbers, parse
 
 PIPELINES = ("pipeline", "pipelineClassifier", "pipelineRegressor")
 NETWORKS = ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
-NEWEST = 10  # specification version of iOS 26 and macOS 26 (coremltools 9.0)
 
 # What the kinds without layers do; none of it is for the Neural Engine.
 HOST_KINDS = {
@@ -66,7 +65,10 @@ class SpecificationReader:
 
     def read(self) -> Model:
         """The model. ReadError where it is damaged, encrypted, or of a kind nobody knows."""
-        message = parse(self._source, self._name)
+        try:
+            message = parse(self._source, self._name)
+        except ReadError as error:
+            raise self._foreign() or error from None
         if not message.WhichOneof("Type"):
             self._refuse(message)
         return self._model(message, "")
@@ -83,11 +85,24 @@ class SpecificationReader:
                 f"the kind of this model (field {kinds[0]} of the format) is not known to this version;"
                 " update anecompat, or export the model as an mlProgram"
             )
-        if 7 in numbers and not message.specificationVersion > NEWEST:
-            raise self._error("this looks like an ONNX model; convert it to Core ML first, for instance by PyTorch")
+        foreign = self._foreign()
+        if foreign is not None:
+            raise foreign
         if not message.HasField("description"):
             raise self._error("this is not a Core ML model: it has neither a description nor a kind")
         raise self._error("the model has a description but nothing that computes; export it again")
+
+    def _foreign(self) -> ReadError | None:
+        """An error that says what a file is instead of a Core ML model, if its outermost fields show it."""
+        numbers = field_numbers(self._source, self._name)
+        if 7 in numbers and max(numbers) < 200:  # the graph of an ONNX ModelProto; a Core ML model has no such field
+            return self._error("this looks like an ONNX model; convert it to Core ML first, for instance from PyTorch")
+        head = self._source.read_at(self._name, 0, 4)
+        if head[:1] not in (b"\x08", b"\x12"):  # the specification version or the description
+            return self._error(
+                f"this is no Core ML model: it begins with the bytes {head.hex(' ')}, a model with 08 and its version"
+            )
+        return None
 
     def _model(self, message: Any, name: str, stage: str = "") -> Model:
         kind = message.WhichOneof("Type")
