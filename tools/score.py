@@ -220,7 +220,14 @@ _RUNS = {
     "M4 Pro (Mac16,11)": "M4 Pro@macos26.5",
     "M5 Max": "M5 Max@macos26.6",
     "M1 (H13G)": "M1@macos14.5",
+    "M5": "M5@macos26",
 }
+
+
+def _package(folder: Path, name: str) -> Path:
+    if name.startswith("../models/"):
+        return next((SHARED / "models" / name.removeprefix("../models/")).iterdir())
+    return folder / name
 
 
 def real_truths() -> Iterator[tuple[str, list[Truth]]]:
@@ -228,13 +235,13 @@ def real_truths() -> Iterator[tuple[str, list[Truth]]]:
     rows: dict[tuple[str, str, str, str], list[dict[str, str]]] = defaultdict(list)
     with open(folder / "truth.csv", newline="") as file:
         for row in csv.DictReader(file):
-            if row["package"] and row["package_op"] and not row["package_op"].startswith("("):
+            if row["package"] and not row["package_op"].startswith("("):
                 rows[row["chip"], row["os"], row["compute_units"], row["model"]].append(row)
     for (chip, system, units, name), entries in rows.items():
         target = next((text for prefix, text in _RUNS.items() if chip.startswith(prefix)), None)
         if target is None:
             continue
-        target = f"{target.split('@')[0]}@{system.split(' (')[0].replace(' ', '').lower()}"
+        target = f"{target.split('@')[0]}@{system.split(' (')[0].replace(' ', '').lower().removesuffix('.x')}"
         # "unstated" units on M1 kept everything eligible on the engine, as CPU and Neural Engine do.
         everything = units == "ALL"
         yield (
@@ -242,7 +249,7 @@ def real_truths() -> Iterator[tuple[str, list[Truth]]]:
             [
                 Truth(
                     name,
-                    folder / entries[0]["package"],
+                    _package(folder, entries[0]["package"]),
                     target,
                     [("ANE" in row["supported"]) if row["supported"] else None for row in entries],
                     [row["preferred"] or None for row in entries],

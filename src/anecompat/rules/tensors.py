@@ -129,7 +129,8 @@ def fp32_border_cast(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## Why it matters
     Models with fp32 inputs and outputs begin and end with such casts. Core ML refused them on an M1 with macOS 14.5 and
     accepted them on M2, M4, M4 Pro and M5 Max with macOS 26 and 27. No published run separates the chip from the
-    system, so what lies between is unknown.
+    system, so what lies between is unknown. In programs typed fp32 everything with an fp32 side was refused on M2, casts
+    from other types included.
 
     ## What to change
     Declare fp16 inputs and outputs (coremltools: ``ct.TensorType(dtype=np.float16)``, iOS 16 and later).
@@ -146,6 +147,15 @@ def fp32_border_cast(operation: Operation, scope: Scope) -> Iterator[Reason]:
     if not {"fp32", "fp64"} & set(types) or set(types) & set(_WIDE):
         return
     other = "input" if types and types[0] in ("fp32", "fp64") else "output"
+    if not set(types) <= {"fp32", "fp64", "fp16"}:
+        yield Reason(
+            f"it casts between {types[0]} and {types[-1]}; only casts between fp32 and fp16 were seen accepted",
+            REPORTED,
+            ("mobius-supertonic",),
+            core_ml_code=220 if other == "output" else 120,
+            core_ml_text=f"Invalid {other} tensor format: fp32",
+        )
+        return
     if scope.major <= 16:
         return  # M1, macOS 12-13: the published super-resolution segment reaches from fp32 input to fp32 output
     if scope.major >= 26 and scope.generation >= 14:
