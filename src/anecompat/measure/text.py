@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _PATH = re.compile(
-    r"(?:file://)?(?<![\w./-])/"
-    r"(?:Users|private|var|tmp|home|root|Volumes|Library|System|Applications|opt|usr|mnt|data|work|srv)"
+    r"(?:file://|(?<![\w./-]))/"
+    r"(?:Users|private|var|tmp|home|Volumes|Library|System|Applications|opt|usr)"
     r"(?:/[^\s\"'<>|:;,()\[\]{}]*)?"
 )
 
