@@ -13,6 +13,7 @@ source's root; a lone file is a source that holds exactly one name.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,11 +278,15 @@ def read_within(source: Source, name: str, limit: int) -> bytes:
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
-    """The source at a path: a folder as it is; a zip archive (by content) as a tree; any other file as one name.
+    """The source at a path or address: a folder as it is, a zip archive (by content) as a tree, any other file alone.
 
     Raises ReadError for a path that does not exist, cannot be opened, or is no file or folder.
     """
     label = os.fspath(path)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", label):
+        from anecompat.readers.remote import open_remote
+
+        return open_remote(label)
     root = Path(path)
     try:
         status = os.stat(root)
