@@ -6,9 +6,9 @@ import ctypes
 import json
 
 import pytest
+
 from anecompat.measure.objc import declarations
 from anecompat.measure.objc.encoding import EncodingError, ctypes_type, matches, parse
-
 from fake_apple.fixtures import Build, build_standins, in_process  # noqa: F401
 
 
@@ -61,7 +61,7 @@ def test_methods_are_compared_by_what_the_caller_passes(found: str, expected: st
 
 def test_a_struct_by_value_cannot_be_passed() -> None:
     with pytest.raises(EncodingError, match="by value"):
-        ctypes_type("{_NSRange=QQ}")
+        ctypes_type("{CGSize=dd}")
     assert ctypes_type("^{_NSRange=QQ}") is ctypes.c_void_p
 
 
@@ -100,7 +100,7 @@ with rt.pool():
     except BridgeError as error:
         out["class"] = str(error)
     try:
-        rt.function("System", "sysctlbyname"), rt.send(f.string(rt, "a"), "rangeValue")
+        rt.function("System", "sysctlbyname"), rt.send(f.string(rt, "a"), "sizeValue", encoding="{CGSize=dd}@:")
     except BridgeError as error:
         out["struct"] = str(error)
     rt.framework("CoreML")
@@ -118,7 +118,8 @@ def complete(plan, error):
     done.set()
 with rt.pool():
     url = f.file_url(rt, "/nowhere/x.mlmodelc")
-    rt.send(rt.class_named("MLComputePlan"), "loadContentsOfURL:configuration:completionHandler:", url, None, block(complete, "v@?@@"))
+    handler, plans = block(complete, "v@?@@"), rt.class_named("MLComputePlan")
+    rt.send(plans, "loadContentsOfURL:configuration:completionHandler:", url, None, handler)
     out["answered"] = done.wait(10)
     out["block"] = seen
 print(json.dumps(out))
@@ -136,7 +137,7 @@ def test_the_bridge_on_a_real_runtime(build_standins: Build) -> None:  # noqa: F
     assert out["is"] == [True, False]
     assert out["responds"] == [True, False]
     assert out["class"] == "the class NoSuchClass is not in this system's frameworks"
-    assert out["struct"] == "rangeValue: a {_NSRange=QQ} by value cannot be passed through the bridge"
+    assert out["struct"] == "sizeValue: a {CGSize=dd} by value cannot be passed through the bridge"
     text = "Unable to read the model at /nowhere/x.mlmodel"
     assert out["error"] == [None, "com.apple.appleneuralengine", 3, text, f"{text} (com.apple.appleneuralengine 3)"]
     assert out["no error"] is None

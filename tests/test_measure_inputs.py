@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from anecompat.errors import InputError
 from anecompat.measure import npy, png
 from anecompat.measure.inputs import Description, Filling, Wish, fill
@@ -212,7 +213,7 @@ def test_plain_values_from_json(description: Description, content: Any, made: An
     if made is not None:
         assert only(description, files={"x": str(file)}).content == made
         return
-    with pytest.raises(InputError, match="^the input x "):
+    with pytest.raises(InputError, match=r"^the input x "):
         only(description, files={"x": str(file)})
 
 
@@ -284,7 +285,7 @@ def test_images_that_cannot_be_given(data: bytes, sentence: str, tmp_path: Path)
     with pytest.raises(InputError) as caught:
         only(image, files={"x": str(tmp_path / "a.png")})
     assert sentence in str(caught.value)
-    with pytest.raises(InputError, match="a .png file can"):
+    with pytest.raises(InputError, match=r"a \.png file can"):
         only(image, files={"x": "a.jpg"})
     with pytest.raises(InputError, match="cannot be read"):
         only(image, files={"x": str(tmp_path / "none.png")})

@@ -106,7 +106,8 @@ surface = {"width": 5, "height": 3, "element": 2, "row": 64, "fill": 7}
 attributes = {"ANEFModelDescription": {"kANEFModelInputSymbolsArrayKey": ["b", "x"],
                                        "kANEFModelOutputSymbolsArrayKey": ["y@output"]}}
 with Interceptor(rt, copy_surfaces=True) as seen:
-    evaluate(surfaces_in=[{**surface, "symbol": 1}, {**surface, "symbol": 0}], surfaces_out=[surface], attributes=attributes)
+    both = [{**surface, "symbol": 1}, {**surface, "symbol": 0}]
+    evaluate(surfaces_in=both, surfaces_out=[surface], attributes=attributes)
 (one,) = seen.evaluations
 print(json.dumps({"in": [[s.symbol, s.surface.width, s.surface.height, s.surface.bytes_per_row, s.surface.bytes,
                           list(set(s.content))] for s in one.inputs],
@@ -205,7 +206,8 @@ class Bad:
     def failed(self, hook, error): self.errors.append(repr(error))
 class Late(Bad):
     def before(self, hook, arguments): pass
-wrong = hook(rt, "_ANEProgramForEvaluation", declarations.HOOKED_METHODS[5].selector, declarations.HOOKED_METHODS[5].encoding)
+lowest = declarations.HOOKED_METHODS[5]
+wrong = hook(rt, lowest.class_name, lowest.selector, lowest.encoding)
 bad, late = Bad(), Late()
 wrong.add(bad); wrong.add(late)
 results = [evaluate(), evaluate(fail="x")]
@@ -310,7 +312,8 @@ inside = [key for calls in times for key, started, ended in calls
           if any(opened < started and ended < closed for opened, closed in windows)]
 print(json.dumps({"calls": count(), "wrong": wrong, "recorded": len(keys), "distinct": len(set(keys)),
                   "inside": len(inside), "lost": sorted(set(inside) - set(keys)), "cycles": len(windows),
-                  "mismatched": mismatched[:5], "faults": faults, "clean": not hook(rt, "_ANEClient", DIRECT, "B@:@@@I^@").is_installed}))
+                  "mismatched": mismatched[:5], "faults": faults,
+                  "clean": not hook(rt, "_ANEClient", DIRECT, "B@:@@@I^@").is_installed}))
 """
 
 

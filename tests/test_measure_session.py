@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from anecompat.errors import ReadError, UsageError
 from anecompat.findings import Status
 from anecompat.measure import MeasureUnavailable, Trace, available, lines, measure, schema, write_log
 from anecompat.measure.session import other_choices
-
 from fake_apple.fixtures import (
     SILENT_CONTROL,
     Build,
@@ -469,7 +469,8 @@ MIL = """program(1.3)
 {
     func main<ios17>(tensor<fp16, [1, 4]> x) {
         tensor<fp16, [1, 4]> y = sin(x = x)[name = string("y"), BackendSupport = dict<string, bool>({{"ane", false}, \
-{"bnns", true}}), SelectedBackend = string("bnns"), ValidationMessages = dict<string, string>({{"ane", "Unsupported op in /Users/a/b"}})];
+{"bnns", true}}), SelectedBackend = string("bnns"), \
+ValidationMessages = dict<string, string>({{"ane", "Unsupported op in /Users/a/b"}})];
     } -> (y);
 }
 """
@@ -492,7 +493,9 @@ COREMLTOOLS = """
 import types
 class CPU: pass
 class NeuralEngine: pass
-def usage(best): return types.SimpleNamespace(supported_compute_devices=[CPU(), NeuralEngine()], preferred_compute_device=best)
+def usage(best):
+    both = [CPU(), NeuralEngine()]
+    return types.SimpleNamespace(supported_compute_devices=both, preferred_compute_device=best)
 class MLComputePlan:
     @classmethod
     def load_from_path(cls, path, compute_units):

@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from anecompat import ir
 from anecompat.findings import Status
 from anecompat.measure import schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from anecompat import ir
 from anecompat.findings import Status
 from anecompat.measure.trace import (

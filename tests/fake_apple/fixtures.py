@@ -84,7 +84,7 @@ def scripted(folder: Path, name: str = "model.mlpackage", **script: Any) -> Path
 
 
 def in_process(code: str, folder: Path, *arguments: str, timeout: float = 120) -> str:
-    """Run Python code in a process of its own, with the stand-ins in use; its output. Hooks never meet the test's own."""
+    """Run Python code in a process of its own, with the stand-ins in use; its output."""
     environment = {**os.environ, "ANECOMPAT_FRAMEWORKS": str(folder)}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=timeout, env=environment

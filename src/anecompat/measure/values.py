@@ -74,10 +74,8 @@ def _flexibility(
     )
     ranges: list[tuple[int, int | None]] = []
     for value in foundation.items(runtime, runtime.send(constraint, "sizeRangeForDimension")):
-        # an NSRange is written into memory, because a struct by value does not pass the bridge
-        pair = (ctypes.c_ulonglong * 2)()
-        runtime.send(value, "getValue:", ctypes.addressof(pair))
-        location, length = int(pair[0]), int(pair[1])
+        found = runtime.send(value, "rangeValue")
+        location, length = int(found.location), int(found.length)
         ranges.append(
             (location, None if length >= _NO_LIMIT or location + length >= _NO_LIMIT else location + length - 1)
         )

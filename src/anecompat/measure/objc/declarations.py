@@ -50,7 +50,6 @@ SELECTORS = {
     "longLongValue": "q@:",
     "doubleValue": "d@:",
     "rangeValue": "{_NSRange=QQ}@:",
-    "getValue:": "v@:^v",
     "domain": "@@:",
     "code": "q@:",
     "localizedDescription": "@@:",
@@ -145,7 +144,7 @@ CLASSES = {
     "NSMutableArray": "+array addObject: count objectAtIndex:",
     "NSMutableDictionary": "+dictionary setObject:forKey: objectForKey: allKeys",
     "NSNumber": "+numberWithLongLong: +numberWithDouble: longLongValue doubleValue",
-    "NSValue": "getValue:",
+    "NSValue": "rangeValue",
     "NSError": "domain code localizedDescription",
     "NSException": "name reason",
     "MLModel": "+compileModelAtURL:error: +modelWithContentsOfURL:configuration:error: modelDescription newState"

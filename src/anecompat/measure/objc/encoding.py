@@ -12,7 +12,16 @@ from typing import Any
 
 _QUALIFIERS = "rnNoORVAj+"
 _CLOSING = {"{": "}", "(": ")", "[": "]"}
+
+
+class Range(ctypes.Structure):
+    """NSRange: two words, which every 64-bit calling convention returns in registers."""
+
+    _fields_ = [("location", ctypes.c_ulonglong), ("length", ctypes.c_ulonglong)]
+
+
 _TYPES: dict[str, Any] = {
+    "{_NSRange=QQ}": Range,
     "v": None,
     "B": ctypes.c_bool,
     "c": ctypes.c_byte,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +31,32 @@ def build(probe: Probe, folder: Path) -> Path:
     except ImportError as error:
         raise ProbeError(f"probes are built with coremltools: pip install 'anecompat[probe]' ({error})") from error
     path = folder / f"{probe.name}.mlpackage"
+    chatter = logging.getLogger("coremltools")
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
     try:
-        program = _Builder(tools, maker, numpy).program(probe)
-        model = tools.convert(
-            program,
-            convert_to="mlprogram",
-            compute_units=tools.ComputeUnit.CPU_ONLY,
-            compute_precision=tools.precision.FLOAT32,  # keeps each tensor's type as the probe has it
-            minimum_deployment_target=getattr(tools.target, probe.opset),
-            pass_pipeline=tools.PassPipeline.EMPTY,  # nothing may be folded, fused or thrown out
-            skip_model_load=True,
-        )
-        model.save(str(path))
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars would write over ours
+            _save(tools, _Builder(tools, maker, numpy).program(probe), probe.opset, path)
     except ProbeError:
         raise
     except Exception as error:  # coremltools raises what it likes
         raise ProbeError(f"{probe.name}: coremltools refuses it: {type(error).__name__}: {error}") from error
+    finally:
+        chatter.setLevel(level)
     return path
+
+
+def _save(tools: Any, program: Any, opset: str, path: Path) -> None:
+    model = tools.convert(
+        program,
+        convert_to="mlprogram",
+        compute_units=tools.ComputeUnit.CPU_ONLY,
+        compute_precision=tools.precision.FLOAT32,  # keeps each tensor's type as the probe has it
+        minimum_deployment_target=getattr(tools.target, opset),
+        pass_pipeline=tools.PassPipeline.EMPTY,  # nothing may be folded, fused or thrown out
+        skip_model_load=True,
+    )
+    model.save(str(path))
 
 
 class _Builder:
