@@ -19,8 +19,8 @@ from anecompat.measure import control, measure
 from anecompat.measure.digest import model_digest
 from anecompat.measure.probe import boundaries, choose, probes, read_bundle, run_suite, to_csv, to_toml
 from anecompat.measure.probe.build import NAME, build
-from anecompat.measure.probe.catalog import Probe, describe
 from anecompat.measure.probe.merge import COLUMNS, scope
+from anecompat.measure.probe.question import Probe, describe
 from anecompat.measure.trace import (
     Trace,
     TraceDevice,

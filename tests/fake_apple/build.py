@@ -13,16 +13,23 @@ PACKAGES = "gobjc and libgnustep-base-dev"
 
 def missing() -> str | None:
     """Why the stand-ins cannot be built here, or None."""
-    for tool in ("gcc", "gnustep-config"):
-        if shutil.which(tool) is None:
-            return f"{tool} is not installed (Debian's {PACKAGES})"
+    if shutil.which("gnustep-config") is None:
+        return f"gnustep-config is not installed (Debian's {PACKAGES})"
+    if shutil.which(_compiler()) is None:
+        return f"{_compiler()} is not installed (Debian's {PACKAGES})"
     probe = subprocess.run(
-        ["gcc", *_flags("--objc-flags"), "-fsyntax-only", "-x", "objective-c", "-"],
+        [_compiler(), *_flags("--objc-flags"), "-fsyntax-only", "-x", "objective-c", "-"],
         input="#import <Foundation/Foundation.h>\n",
         text=True,
         capture_output=True,
     )
     return None if probe.returncode == 0 else f"Objective-C cannot be compiled here (Debian's {PACKAGES})"
+
+
+def _compiler() -> str:
+    """The compiler that GNUstep was built with: GCC for GCC's runtime, clang for libobjc2."""
+    said = subprocess.run(["gnustep-config", "--variable=CC"], capture_output=True, text=True).stdout.split()
+    return said[0] if said else "gcc"
 
 
 def _flags(kind: str) -> list[str]:
@@ -38,7 +45,7 @@ def build(folder: Path, *options: str) -> Path:
 
     def shared(name: str, sources: list[str], *flags: str) -> None:
         paths = [str(HERE / source) for source in sources]
-        command = ["gcc", "-shared", "-fPIC", "-g", "-O1", "-o", str(folder / f"lib{name}.so"), *paths, *flags]
+        command = [_compiler(), "-shared", "-fPIC", "-g", "-O1", "-o", str(folder / f"lib{name}.so"), *paths, *flags]
         subprocess.run(command, check=True, capture_output=True, text=True)
 
     empty = folder / "empty.c"

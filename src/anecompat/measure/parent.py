@@ -59,10 +59,11 @@ class Outcome:
         return found[-1] if found else None
 
 
-def run(job: dict[str, Any], *, timeout: float, memory: int, scratch: Path) -> Outcome:
-    """Run one job in a child of its own. ``timeout`` in seconds, ``memory`` in bytes; ``scratch`` is its home.
+def run(job: dict[str, Any], *, timeout: float, memory: int, scratch: Path, cold: bool = True) -> Outcome:
+    """Run one job in a child of its own. ``timeout`` in seconds, ``memory`` in bytes; ``scratch`` takes its files.
 
-    The home is a fresh one, so that Core ML's compile cache is cold. Raises nothing that the child caused.
+    If ``cold``, ``scratch`` is its home too, so that Core ML's compile cache is a fresh one. Raises nothing that the
+    child caused.
     """
     read_end, write_end = os.pipe()
     errors = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  closed below, after the child's end
@@ -74,7 +75,7 @@ def run(job: dict[str, Any], *, timeout: float, memory: int, scratch: Path) -> O
             stdout=errors,
             stderr=errors,
             pass_fds=(write_end,),
-            env=_environment(scratch),
+            env=_environment(scratch, cold),
             start_new_session=True,
         )
     except OSError as error:
@@ -94,11 +95,12 @@ def run(job: dict[str, Any], *, timeout: float, memory: int, scratch: Path) -> O
     return _outcome(events, process.returncode, stopped, said, str(job.get("model", "")), str(scratch))
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def _environment(scratch: Path, cold: bool) -> dict[str, str]:
+    # Core Foundation's home: caches go there, while Python keeps the user's own
+    home = {"CFFIXED_USER_HOME": str(scratch)} if cold else {}
     return {
         **os.environ,
-        # Core Foundation's home: caches go there, while Python keeps the user's own
-        "CFFIXED_USER_HOME": str(scratch),
+        **home,
         "TMPDIR": str(scratch),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")))),
         "PYTHONIOENCODING": "utf-8",

@@ -21,6 +21,7 @@ from anecompat.measure.objc.encoding import matches
 from anecompat.measure.objc.runtime import BridgeError, Runtime, runtime
 from anecompat.measure.session import measure
 from anecompat.measure.text import without_paths
+from anecompat.measure.trace import Trace
 
 
 def differences(bridge: Runtime) -> list[str]:
@@ -65,6 +66,21 @@ def compare() -> dict[str, Any]:
     }
 
 
+def told(trace: Trace) -> dict[str, Any]:
+    """What matters of a control's trace."""
+    (run,) = trace.runs
+    return {
+        "status": str(trace.status),
+        "reasons": run.reasons,
+        "evaluations": [{"methods": s.methods, "key": s.key, "names from": s.names_from} for s in run.segments],
+        "hooks": {hook.method: f"{hook.state} {hook.found}".strip() for hook in run.hooks},
+        "providers": {p.name: "answered" if p.answered else p.detail for p in run.providers},
+        "preferred": [placement.preferred for placement in run.placements],
+        "timings": run.timings,
+        "warnings": trace.warnings,
+    }
+
+
 def run() -> dict[str, Any]:
     """The whole self-test. The comparison runs in a child, for a wrong declaration may crash it."""
     report: dict[str, Any] = {"anecompat": anecompat.__version__, "python": sys.version.split()[0]}
@@ -79,17 +95,10 @@ def run() -> dict[str, Any]:
         report["comparison"] = without_paths(f"ended with {done.returncode}: {done.stderr[-500:]}")
     with tempfile.TemporaryDirectory(prefix="anecompat-") as folder:
         for kind in ("mlProgram", "neuralNetwork"):
-            trace = measure(control.write(Path(folder), kind), compute_units=control.COMPUTE_UNITS, timeout=300)
-            report[f"control {kind}"] = {
-                "status": str(trace.status),
-                "reasons": [reason for run in trace.runs for reason in run.reasons],
-                "methods": [segment.methods for run in trace.runs for segment in run.segments],
-                "keys": [segment.key for run in trace.runs for segment in run.segments],
-                "hooks": {hook.method: f"{hook.state} {hook.found}".strip() for r in trace.runs for hook in r.hooks},
-                "providers": [f"{p.name}: {p.answered} {p.detail}" for r in trace.runs for p in r.providers],
-                "timings": {name: seconds for r in trace.runs for name, seconds in r.timings.items()},
-                "warnings": list(trace.warnings),
-            }
+            path = control.write(Path(folder), kind)
+            for cache, cold in (("cold", True), ("warm", False)):
+                trace = measure(path, compute_units=control.COMPUTE_UNITS, timeout=300, cold=cold)
+                report[f"control {kind}, {cache} cache"] = told(trace)
     return report
 
 

@@ -53,6 +53,7 @@ class _Question:
     memory: int
     logdir: Path | None
     placements: bool
+    cold: bool
     model: ir.Model | None
 
 
@@ -67,12 +68,14 @@ def measure(
     memory: int | None = None,
     logdir: str | Path | None = None,
     placements: bool = True,
+    cold: bool = True,
 ) -> Trace:
     """Run the model on this device and see what reaches the Neural Engine.
 
     ``shapes`` fixes array inputs, ``inputs`` names files (.npy, .png, .json) to feed. Without ``function`` every
     function of the model is run, without ``shapes`` every enumerated shape of an input. ``timeout`` (seconds) and
-    ``memory`` (bytes) limit each child process. ``placements=False`` leaves out Core ML's own answers.
+    ``memory`` (bytes) limit each child process. ``placements=False`` leaves out Core ML's own answers. ``cold``
+    gives every child a compile cache of its own, which is thrown away; else the user's is used.
 
     Whatever becomes of the model is a trace with a status; raised are only MeasureUnavailable, UsageError for a
     question that makes no sense, and ReadError where there is no such file.
@@ -99,6 +102,7 @@ def measure(
         memory or limits.default_limit(),
         Path(logdir) if logdir is not None else None,
         placements,
+        cold,
         model,
     )
     runs: list[TraceRun] = []
@@ -191,7 +195,7 @@ def _run(
             }
             if name == "predict" and question.logdir is not None:
                 job["log_folder"] = str((question.logdir / f"run_{number}").resolve())
-            return parent.run(job, timeout=question.timeout, memory=question.memory, scratch=home)
+            return parent.run(job, timeout=question.timeout, memory=question.memory, scratch=home, cold=question.cold)
 
         outcome = child("predict")
         answers = placements.Answers((), (), {})

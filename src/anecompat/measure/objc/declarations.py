@@ -189,7 +189,6 @@ LAYER_TYPE = "@@:"
 
 C_FUNCTIONS = {
     "System": {"sysctlbyname": "i*^v^Q^vQ"},
-    "Foundation": {"NSSetUncaughtExceptionHandler": "v^v"},
     "objc": {"objc_setExceptionPreprocessor": "^v^v"},
     "CoreVideo": {
         "CVPixelBufferCreate": "i^vQQI^v^^v",

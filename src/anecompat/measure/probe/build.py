@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anecompat.errors import AnecompatError
-from anecompat.measure.probe.catalog import Array, Probe
+from anecompat.measure.probe.question import Array, Probe
 
 NAME = "probed"
 """The name of the operation that the model is about, and of its first output."""

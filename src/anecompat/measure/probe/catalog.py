@@ -8,49 +8,12 @@ the swept number as ``point``.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from anecompat.errors import UsageError
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Array:
-    """An array argument: an input of the model, or weights. ``fill`` is "wave" (small varied numbers), "zeros", "ones"
-    or "count" (0, 1, 2...); ``values`` are the elements themselves."""
-
-    shape: Shape
-    dtype: str = "fp16"
-    is_input: bool = False
-    fill: str = "wave"
-    values: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One micro-model. ``arguments`` are those of the operation in coremltools' builder."""
-
-    name: str
-    op: str
-    arguments: Mapping[str, Any]
-    context: str = "alone"
-    opset: str = "iOS17"
-    sweep: str = ""
-    point: float | None = None
-
-    @property
-    def inputs(self) -> dict[str, Array]:
-        """The model's inputs by name, in order."""
-        found: dict[str, Array] = {}
-        for name, value in self.arguments.items():
-            for number, item in enumerate(value if isinstance(value, list | tuple) else [value]):
-                if isinstance(item, Array) and item.is_input:
-                    found[name if len(found) or name != "values" else f"{name}{number}"] = item
-        return found
+from anecompat.measure.probe.question import Array, Probe, Shape
 
 
 @dataclass(slots=True)
@@ -379,33 +342,3 @@ def choose(operations: Sequence[str] | None) -> list[Probe]:
             raise UsageError(f"no probe asks about {name}; there are probes for {', '.join(sorted(known))}")
         wanted |= found
     return [probe for probe in every if probe.op in wanted]
-
-
-def elements(shape: Shape) -> int:
-    return math.prod(shape)
-
-
-def describe(probe: Probe) -> dict[str, Any]:
-    """The probe as plain data, for a bundle."""
-    return {
-        "name": probe.name,
-        "op": probe.op,
-        "context": probe.context,
-        "opset": probe.opset,
-        "sweep": probe.sweep,
-        "point": probe.point,
-        "arguments": {name: _plain(value) for name, value in probe.arguments.items()},
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Array):
-        return {"shape": list(value.shape), "dtype": value.dtype, "input": value.is_input}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def walk(value: Any) -> Iterator[Any]:
-    """An argument, or the members of a list of them."""
-    yield from value if isinstance(value, list | tuple) else (value,)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from anecompat.measure.probe.build import ProbeError, build
-from anecompat.measure.probe.catalog import Probe, choose, describe
+from anecompat.measure.probe.catalog import choose
+from anecompat.measure.probe.question import Probe, describe
 from anecompat.measure.session import measure as measure_model
 from anecompat.measure.trace import Trace, TraceError, load_trace
 
