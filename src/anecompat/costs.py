@@ -151,7 +151,7 @@ def _conv_flops(operation: Operation) -> float:
     """2 x output elements x (channels in / groups) x kernel / dilations, plus one for each output with a bias."""
     weight = _shape(operation, "weight")
     outputs = elements(operation.outputs[0].type)
-    dilation = prod(int(d) for d in operation.params("dilations", [1]))
+    dilation = max(prod(operation.integers("dilations", [1])), 1)
     flops = 2.0 * outputs * prod(weight[1:]) / dilation
     return flops + outputs if operation.input("bias") is not None else flops
 
@@ -202,7 +202,10 @@ def _holds(leaf: Leaf, operation: Operation, count: float) -> bool:
         return False
     if leaf.spatial_axes is not None and len(_shape(operation, "weight")) - 2 not in leaf.spatial_axes:
         return False
-    return leaf.moves_axis_0 is None or (operation.params("perm")[0] not in (0, -len(operation.params("perm"))))
+    if leaf.moves_axis_0 is None:
+        return True
+    order = operation.integers("perm")
+    return bool(order) and order[0] not in (0, -len(order))
 
 
 def _traffic(operation: Operation) -> float:
@@ -230,7 +233,7 @@ def _rule_two_flops(operation: Operation) -> float:
         k = x[-2] if operation.param("transpose_x", False) and len(x) > 1 else x[-1]
         return 2.0 * out * k
     if operation.type in ("max_pool", "avg_pool"):
-        return float(out * prod(int(k) for k in operation.params("kernel_sizes")))
+        return float(out * prod(operation.integers("kernel_sizes")))
     return 0.0
 
 

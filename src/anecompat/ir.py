@@ -237,6 +237,20 @@ class Operation:
             raise Unknown(f"the parameter {argument} is computed by the model")
         return value.const.values()
 
+    def integer(self, argument: str, default: int | None = None) -> int:
+        """As ``param``, for a whole number; Unknown where it is none."""
+        value = self.param(argument, default)
+        if not isinstance(value, int):
+            raise Unknown(f"the parameter {argument} is no whole number")
+        return int(value)
+
+    def integers(self, argument: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+        """As ``params``, for whole numbers; Unknown where one is none."""
+        values = self.params(argument, default)
+        if not all(isinstance(value, int) for value in values):
+            raise Unknown(f"the parameter {argument} holds something else than whole numbers")
+        return tuple(int(value) for value in values)
+
     def __repr__(self) -> str:
         return f"Operation({self.index}, {self.type!r} -> {', '.join(v.name for v in self.outputs)})"
 

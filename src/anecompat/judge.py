@@ -261,12 +261,16 @@ def _rooted(outline: Outline, reason: Reason, root: int, length: int) -> Reason:
     )
     if operation.layer or reason.core_ml_code == 220:
         return reason
-    where = f"from the input {outside[0]}" if outside else f"from {operation.type} {operation.outputs[0].name}"
+    where = f"from the input {outside[0]}" if outside else f"from {operation.type} {_name(operation)}"
     through = "" if length == 1 else f", through {length} operations"
     return Reason(
         f"{kind} flows {where}{through}",
         reason.certainty, reason.sources, reason.effect, reason.core_ml_code, reason.core_ml_text, reason.fix,
     )  # fmt: skip
+
+
+def _name(operation: Operation) -> str:
+    return operation.outputs[0].name if operation.outputs else operation.name
 
 
 def _bound(operation: Operation) -> Iterable[Value]:

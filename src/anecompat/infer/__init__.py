@@ -133,7 +133,7 @@ class _Inference:
         begin = inputs.get("loop_vars", ())
         fitting = all(len(block.inputs) == len(begin) for block in loop.blocks)
         size = sum(1 for block in loop.blocks for _ in block.walk())
-        if fitting and self.budget >= size:
+        if loop.blocks and fitting and self.budget >= size:
             self.budget -= size
             blocks = [self.block(block, [self._begun(*pair) for pair in zip(block.inputs, begin, strict=True)])
                       for block in loop.blocks]  # fmt: skip

@@ -81,10 +81,15 @@ def predict(job: dict[str, Any], emit: Emit) -> None:
     bridge = _open(emit)
     recorder = Recorder(dumps.Folder(Path(job["log_folder"])) if job.get("log_folder") else None)
 
+    recording = threading.Lock()
+
     def finished(evaluation: Evaluation) -> None:
-        emit({"event": "survived", "thread": evaluation.thread})
+        if not hooks.lost():
+            emit({"event": "survived", "thread": evaluation.thread})
         if recorder.is_open and evaluation.role is Role.EVALUATE:
-            emit({"event": "evaluation", **asdict(recorder.segment(evaluation))})
+            with recording:
+                segment = recorder.segment(evaluation)
+            emit({"event": "evaluation", **asdict(segment)})
 
     _phase(emit, "compile")
     compiled = coreml.compile_model(bridge, job["model"])

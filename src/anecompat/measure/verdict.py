@@ -68,10 +68,9 @@ def judge(
     chain = _follow(ran, inputs, outputs, states)
     reasons = _reasons(chain, bodies, model, between)
     if reasons:
-        known = _known_names(bodies)
-        foreign = sorted({name for _, name in chain.gaps if known and name not in known})
-        if between is None and foreign and all(name in foreign for _, name in chain.gaps) and not elsewhere:
-            why = f"the engine's segments start from {_list(foreign)}, names that the model's file does not have"
+        foreign = _foreign(ran, bodies)
+        if foreign and not elsewhere and not _is_certain(chain, foreign, ran, model):
+            why = f"the engine's segments name {_list(sorted(foreign))}, which the model's file does not have"
             return Verdict(Status.CANNOT_TELL, (why, *reasons), tuple(matched), None, {})
         return Verdict(Status.PARTIAL, reasons, tuple(matched), between, stages)
     if elsewhere:
@@ -194,8 +193,21 @@ def _bodies(model: ir.Model, function: str) -> list[_Body]:
     return bodies
 
 
-def _known_names(bodies: list[_Body]) -> set[str]:
-    return {name for body in bodies for name in body.values}
+def _foreign(ran: Sequence[TraceSegment], bodies: list[_Body]) -> set[str]:
+    """Names of the segments that no value of the file has; empty where there is no file to compare with."""
+    known = {name for body in bodies for name in body.values}
+    named = {tensor.name for segment in ran for tensor in (*segment.inputs, *segment.outputs)}
+    return named - known if known else set()
+
+
+def _is_certain(chain: _Chain, foreign: set[str], ran: Sequence[TraceSegment], model: ir.Model | None) -> bool:
+    """Whether something ran elsewhere even if Core ML only renamed tensors."""
+    renamed_outputs = any(tensor.name in foreign for segment in ran for tensor in segment.outputs)
+    return (
+        any(name not in foreign for _, name in chain.gaps)
+        or (bool(chain.missing) and not renamed_outputs)
+        or any(work.partial for work in (model.host_work if model else ()))
+    )
 
 
 def _indexes(bodies: list[_Body]) -> tuple[int, ...]:

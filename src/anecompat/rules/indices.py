@@ -177,7 +177,7 @@ def negative_slice_step(operation: Operation, scope: Scope) -> Iterator[Reason]:
     } -> (out);
     ```
     """
-    steps = [int(step) for step in operation.params("stride", [1])]
+    steps = operation.integers("stride", [1])
     if min(steps, default=1) < 0:
         yield Reason(
             f"it steps by {min(steps)}",
@@ -219,11 +219,11 @@ def padding_mode(operation: Operation, scope: Scope) -> Iterator[Reason]:
             core_ml_text="Architecture does not support padding mode.",
         )
         return
-    amounts = [int(a) for a in operation.params("pad")]
+    amounts = operation.integers("pad")
     x = operation.input("x")
     rank = x.tensor.rank if x is not None else None
     if rank is not None and len(amounts) // 2 >= rank - 1 and rank >= 3:
-        channel = amounts[-6:-4] if rank == 4 and len(amounts) >= 6 else amounts[-4:-2] if rank == 3 else []
+        channel = amounts[-6:-4] if rank == 4 and len(amounts) >= 6 else amounts[-4:-2] if rank == 3 else ()
         if any(channel):
             yield Reason(
                 "it pads channels, which was measured on M4 only",
@@ -250,7 +250,7 @@ def shuffle_factor(operation: Operation, scope: Scope) -> Iterator[Reason]:
         "pixel_shuffle": "upscale_factor", "pixel_unshuffle": "downscale_factor",
         "depth_to_space": "block_size", "space_to_depth": "block_size",
     }[operation.type]  # fmt: skip
-    factor = int(operation.param(argument))
+    factor = operation.integer(argument)
     smooth = factor
     for prime in (2, 3):
         while smooth > 1 and smooth % prime == 0:

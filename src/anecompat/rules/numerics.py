@@ -46,7 +46,7 @@ def slice_clamp(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """
     if scope.generation >= 16:
         return
-    begin = [int(value) for value in operation.params("begin")]
+    begin = operation.integers("begin")
     if begin and begin[-1] != 0:
         certainty = Certainty.MEASURED if scope.generation in (13, 14) else Certainty.INFERRED
         yield Reason(
@@ -84,7 +84,7 @@ def inexact_index(operation: Operation, scope: Scope) -> Iterator[Reason]:
     if x is None:
         return
     shape = x.tensor.fixed()
-    axis = int(operation.param("axis", -1))
+    axis = operation.integer("axis", -1)
     if not -len(shape) <= axis < len(shape):
         raise Unknown("the axis lies outside the tensor")
     if shape[axis] > 2048:

@@ -64,7 +64,7 @@ def integer_tensor(operation: Operation, scope: Scope) -> Iterator[Reason]:
     found = next((t.dtype for _, t in _tensors(operation) if t.dtype in _WIDE), None)
     if found is None:
         return
-    output = isinstance(operation.outputs[0].type, TensorType) and operation.outputs[0].type.dtype in _WIDE
+    output = any(t.dtype in _WIDE for where, t in _tensors(operation) if where == "its output")
     inputs = any(t.dtype in _WIDE for where, t in _tensors(operation) if where != "its output")
     if output and not inputs and operation.type in ("reduce_argmax", "reduce_argmin"):
         yield Reason(
@@ -129,8 +129,8 @@ def fp32_border_cast(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## Why it matters
     Models with fp32 inputs and outputs begin and end with such casts. Core ML refused them on an M1 with macOS 14.5 and
     accepted them on M2, M4, M4 Pro and M5 Max with macOS 26 and 27. No published run separates the chip from the
-    system, so what lies between is unknown. In programs typed fp32 everything with an fp32 side was refused on M2, casts
-    from other types included.
+    system, so what lies between is unknown. In programs typed fp32 everything with an fp32 side was refused on M2,
+    casts from other types included.
 
     ## What to change
     Declare fp16 inputs and outputs (coremltools: ``ct.TensorType(dtype=np.float16)``, iOS 16 and later).

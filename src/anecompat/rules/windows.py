@@ -22,13 +22,19 @@ def _shape(operation: Operation, argument: str) -> tuple[int, ...]:
 
 def kernel(operation: Operation) -> tuple[int, int, int]:
     """(depth, height, width) of a convolution's kernel; what an axis does not have is 1."""
-    sizes = _shape(operation, "weight")[2:]
-    return (1, 1, 1, *sizes)[-3:]  # type: ignore[return-value]
+    weight = _shape(operation, "weight")
+    if not 3 <= len(weight) <= 5:
+        raise Unknown(f"a kernel of {len(weight)} axes is none")
+    depth, height, width = (1, 1, 1, *weight[2:])[-3:]
+    return depth, height, width
 
 
 def _per_axis(operation: Operation, argument: str) -> tuple[int, int, int]:
-    sizes = tuple(int(v) for v in operation.params(argument, [1]))
-    return (1, 1, 1, *sizes)[-3:]  # type: ignore[return-value]
+    """(depth, height, width) of strides, dilations or a window; what an axis does not have is 1."""
+    depth, height, width = (1, 1, 1, *operation.integers(argument, [1]))[-3:]
+    if min(depth, height, width) < 1:
+        raise Unknown(f"the parameter {argument} holds a number below 1")
+    return depth, height, width
 
 
 _FACTORS = (2, 3, 4, 8)
@@ -81,7 +87,7 @@ def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
     steps = scope.limit("conv_large_kernel_multiple").value
     _, dy, dx = _per_axis(operation, "dilations")
     stride = _per_axis(operation, "strides")
-    grouped = int(operation.param("groups", 1)) != 1
+    grouped = operation.integer("groups", 1) != 1
     found = f"the kernel is {height}x{width} (height x width); {tall.value}x{wide.value} is the largest accepted"
     if height % steps or width % steps or dy != 1 or dx != 1 or grouped or stride[1] != stride[2]:
         if scope.generation < 16 and width <= 16 and height <= 32:
@@ -154,7 +160,7 @@ def too_many_groups(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## What to change
     Split the channels into several convolutions.
     """
-    groups, limit = int(operation.param("groups", 1)), scope.limit("conv_groups")
+    groups, limit = operation.integer("groups", 1), scope.limit("conv_groups")
     if groups > limit.value:
         yield Reason(
             f"it has {groups:,} groups; {limit.value:,} is the limit",
@@ -176,10 +182,10 @@ def depthwise_single_position(operation: Operation, scope: Scope) -> Iterator[Re
     ## What to change
     Write it as slices, multiplications and additions: one product for each column of the kernel.
     """
-    groups = int(operation.param("groups", 1))
+    groups = operation.integer("groups", 1)
     weight = _shape(operation, "weight")
     _, height, width = kernel(operation)
-    outputs = operation.outputs[0].tensor.shape
+    outputs = operation.outputs[0].tensor.shape if operation.outputs else None
     depthwise = groups > 1 and weight[0] == groups and weight[1] == 1
     if depthwise and height == 1 and width > 1 and outputs is not None and all(dim == 1 for dim in outputs[2:]):
         yield Reason(
@@ -282,6 +288,8 @@ def long_inner_product(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ```
     """
     shape = _shape(operation, "x")
+    if not shape:
+        raise Unknown("a product of a scalar is none")
     inner = shape[-2] if operation.param("transpose_x", False) and len(shape) > 1 else shape[-1]
     limit = scope.limit("matmul_inner")
     if inner <= limit.value:
@@ -353,13 +361,13 @@ def resize_without_sampler(operation: Operation, scope: Scope) -> Iterator[Reaso
         return
     x = operation.input("x")
     before = x.tensor.fixed() if x is not None else ()
-    after = operation.outputs[0].tensor.fixed()
+    after = operation.outputs[0].tensor.fixed() if operation.outputs else ()
     if len(before) < 2 or len(after) < 2:
         raise Unknown("the sizes of the resize are not in the file")
     pairs = list(zip(before[-2:], after[-2:], strict=True))
     if all(old == 1 or old == new for old, new in pairs):
         return
-    whole = all(new % old == 0 for old, new in pairs)
+    whole = all(old > 0 and new % old == 0 for old, new in pairs)
     sizes = f"from {before[-2]}x{before[-1]} to {after[-2]}x{after[-1]}"
     if scope.legacy and scope.major <= 16 and not whole:
         yield Reason(f"it resizes {sizes}", REPORTED, ("anecompat", "ane-guide"))

@@ -33,6 +33,7 @@ class Observer(Protocol):
 
 class _Depth(threading.local):
     value = 0
+    lost = False
 
 
 _depth = _Depth()
@@ -43,6 +44,11 @@ _hooks: dict[int, Hook] = {}
 def depth() -> int:
     """How many hooked methods this thread is inside of."""
     return _depth.value
+
+
+def lost() -> bool:
+    """Whether a hooked call of this thread never came back: an exception went through it and did damage."""
+    return _depth.lost
 
 
 class Hook:
@@ -69,9 +75,12 @@ class Hook:
                 tokens.append((observer, observer.before(self, arguments)))
             except BaseException as error:
                 observer.failed(self, error)
-        _depth.value += 1
+        level = _depth.value + 1
+        _depth.value = level
         result = self._original(*arguments)
-        _depth.value -= 1
+        if _depth.value != level:
+            _depth.lost = True
+        _depth.value = level - 1
         for observer, token in reversed(tokens):
             try:
                 observer.after(self, arguments, token, result)
