@@ -72,9 +72,9 @@ def _header(report: Report, model: Model, outline: Outline, width: int, color: b
     units = "CPU and Neural Engine" if report.compute_units == "cpu-and-ne" else report.compute_units
     version = f"anecompat {__version__}, tables {knowledge.digest()}"
     yield paint(wrapped(f"{report.basis} for compute units {units}; {version}", width), "dim", color=color)
-    for title, features in (("Model inputs", model.inputs), ("Model states", model.states), ("Model outputs", model.outputs)):
+    for title, features in (("inputs", model.inputs), ("states", model.states), ("outputs", model.outputs)):
         if features:
-            yield paint(f"{title}:", "bold", color=color)
+            yield paint(f"Model {title}:", "bold", color=color)
             for feature in features:
                 yield wrapped(_feature(feature), width, "  ", "    ")
     for warning in model.warnings:
@@ -118,7 +118,8 @@ def _detailed(report: Report) -> list[list[TargetReport]]:
 
 def _table(report: Report, width: int, color: bool) -> Iterator[str]:
     groups = _groups(report)
-    yield paint("Verdict" if report.basis == "measured" else "Verdict by chip" if report.asked else "Verdict by chip, each on its last system", "bold", color=color)
+    heading = "Verdict by chip" if report.asked else "Verdict by chip, each on its last system"
+    yield paint("Verdict" if report.basis == "measured" else heading, "bold", color=color)
     label = max(len(_short(group[0].status)) for group in groups)
     for group in groups:
         entry = group[0]
