@@ -29,7 +29,7 @@ def unsupported_operation(operation: Operation, scope: Scope) -> Iterator[Reason
     } -> (out);
     ```
     """
-    if folds(operation):
+    if folds(operation) or runs_code_of_the_app(operation):
         return
     support = scope.entry(operation)
     what = f"the old layer {operation.layer}" if operation.layer else operation.type
@@ -157,8 +157,13 @@ def custom_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## What to change
     Replace the layer by ordinary operations, or split the model there.
     """
-    if operation.type == "custom" or operation.type.startswith("custom_"):
+    if runs_code_of_the_app(operation):
         yield Reason("it runs code of the app", Certainty.DOCUMENTED, ("coremltools-1278",))
+
+
+def runs_code_of_the_app(operation: Operation) -> bool:
+    """Whether it is a custom layer or operation."""
+    return operation.type == "custom" or operation.type.startswith("custom_")
 
 
 @graph_rule("ANE901", "inside-refused-block")
