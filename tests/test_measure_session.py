@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import types
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from anecompat.errors import ReadError, UsageError
 from anecompat.findings import Status
-from anecompat.measure import MeasureUnavailable, Trace, available, lines, measure
+from anecompat.measure import MeasureUnavailable, Trace, available, lines, measure, selftest
 from fake_apple.fixtures import (
     SILENT_CONTROL,
     Build,
@@ -173,6 +174,13 @@ def test_what_was_seen_before_a_crash_is_kept(tmp_path: Path) -> None:
     assert [s.isegment for s in trace.runs[0].segments] == [0]
 
 
+def test_an_exception_that_passed_one_hook_and_was_caught_below_another_is_not_believed(tmp_path: Path) -> None:
+    """The inner hook's call never came back, so the interpreter is damaged although the prediction succeeds."""
+    trace = run(tmp_path, step("x", "y", rescued=1, **RAISE))
+    assert trace.status is Status.PREDICTION_ERROR
+    assert "left the evaluation" in why(trace)
+
+
 def test_an_exception_that_is_swallowed_inside_an_evaluation_harms_nothing(tmp_path: Path) -> None:
     assert run(tmp_path, step("x", "y", swallowed="ignored")).status is Status.FULL
 
@@ -243,3 +251,21 @@ def test_macs_that_cannot_measure(machine: str, version: str, sentence: str, mon
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("platform.mac_ver", lambda: (version, ("", "", ""), machine))
     assert sentence in (available() or "")
+
+
+def test_the_self_test_tells_what_the_first_mac_should_send() -> None:
+    report = selftest.run()
+    assert {name for name in report if name.startswith("control ")} == {
+        f"control {kind}, {cache} cache" for kind in ("mlProgram", "neuralNetwork") for cache in ("cold", "warm")
+    }
+    told = report["control mlProgram, cold cache"]
+    assert told["status"] == "Fully compatible (0)"
+    assert [evaluation["names from"] for evaluation in told["evaluations"]] == ["key"]
+    assert report["chip"] == "M1"
+    json.dumps(report)
+
+
+def test_the_self_test_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANECOMPAT_FRAMEWORKS")
+    monkeypatch.setattr("anecompat.measure.device.APPLE", False)
+    assert "Apple silicon" in selftest.run()["unavailable"]

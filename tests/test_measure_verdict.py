@@ -154,7 +154,11 @@ def test_symbols_that_the_file_does_not_know_decide_nothing() -> None:
     assert verdict.status is Status.CANNOT_TELL
     assert verdict.segments[0].operations is None
     assert verdict.between is None
-    assert "x_renamed, names that the model's file does not have" in verdict.reasons[0]
+    assert "name x_renamed, which the model's file does not have" in verdict.reasons[0]
+    renamed = judge(segments("x -> y_renamed"), features("x"), features("y"), model=chain("a", "y"))
+    assert renamed.status is Status.CANNOT_TELL
+    certain = judge(segments("x -> y_renamed", "a -> z"), features("x"), features("y"), model=chain("a", "y"))
+    assert certain.status is Status.PARTIAL, "a was not the engine's, whatever else is called"
     planned = judge(
         segments("x_renamed -> y"), features("x"), features("y"), model=chain("a", "y"), placements=plan(a="CPU")
     )

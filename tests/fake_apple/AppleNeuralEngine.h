@@ -2,7 +2,8 @@
 #include "Surfaces.h"
 
 /* What a step of a script does besides being a step: "sleep", "allocate" (MB), "hang", "crash" (a signal's number),
-   "exit", "raise" ({"name", "reason"}), "swallowed" (raised and caught inside), "fail" (the text of an NSError). */
+   "exit", "raise" ({"name", "reason"}), "swallowed" (raised and caught inside), "fail" (the text of an NSError); and
+   "rescued": the client itself catches what its own direct evaluation raises. */
 bool StandinPerform(NSDictionary *step, NSError **error);
 NSError *StandinError(NSInteger code, NSString *text);
 

