@@ -173,6 +173,7 @@ def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 def _check(options: argparse.Namespace) -> int:
     from anecompat.checking import Report
     from anecompat.findings import Status, worst
+    from anecompat.report.words import shown
     from anecompat.targets import parse_targets
 
     units = options.compute_units.lower().replace("_", "-")
@@ -208,6 +209,9 @@ def _check(options: argparse.Namespace) -> int:
                 raise
             except AnecompatError as error:
                 report = Report(str(path), None, None, (), targets is not None, error)
+            if report.model is not None and not options.quiet:
+                for warning in report.model.warnings:
+                    _note(f"anecompat: warning: {shown(warning, 400)}")
             statuses.append(report.status)
             _print(report, options, output, first=number == 1)
             if options.log_dir:
@@ -295,7 +299,9 @@ def _print(report: object, options: argparse.Namespace, output: TextIO, *, first
         output.write(closing_line(report.status) + "\n")
         return
     width = shutil.get_terminal_size((100, 24)).columns if output is sys.stdout else 100
-    output.write(report.to_text(width=min(width, 120), color=color) + "\n")
+    from anecompat.report.text_report import to_text
+
+    output.write(to_text(report, width=min(width, 120), color=color, warnings=False) + "\n")
 
 
 def colored(stream: TextIO) -> bool:

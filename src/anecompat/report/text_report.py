@@ -21,9 +21,12 @@ _SEGMENTS_SHOWN = 12
 _DECISIVE = (Effect.REFUSED, Effect.UNKNOWN, Effect.BLOCKS)
 
 
-def to_text(report: Report, *, width: int = 100, color: bool = False) -> str:
-    """The report as text, ending in its closing line, without a line break at the end."""
-    return "\n".join(_lines(report, max(width, 40), color))
+def to_text(report: Report, *, width: int = 100, color: bool = False, warnings: bool = True) -> str:
+    """The report as text, ending in its closing line, without a line break at the end.
+
+    ``warnings=False`` leaves out what the reader warned of, for callers that print it elsewhere.
+    """
+    return "\n".join(_lines(report, max(width, 40), color, warnings))
 
 
 def closing_line(status: Status) -> str:
@@ -31,7 +34,7 @@ def closing_line(status: Status) -> str:
     return f"Completed with status: {status}"
 
 
-def _lines(report: Report, width: int, color: bool) -> Iterator[str]:
+def _lines(report: Report, width: int, color: bool, warnings: bool) -> Iterator[str]:
     if report.error is not None:
         yield wrapped(str(report.error), width)
         yield closing_line(report.status)
@@ -39,6 +42,8 @@ def _lines(report: Report, width: int, color: bool) -> Iterator[str]:
     assert report.model is not None
     assert report.outline is not None
     yield from _header(report, report.model, report.outline, width, color)
+    for warning in report.model.warnings if warnings else ():
+        yield paint(wrapped(f"Warning: {shown(warning, 400)}", width, "", "  "), "yellow", color=color)
     yield ""
     yield from _table(report, width, color)
     for group in _detailed(report):
@@ -77,8 +82,6 @@ def _header(report: Report, model: Model, outline: Outline, width: int, color: b
             yield paint(f"Model {title}:", "bold", color=color)
             for feature in features:
                 yield wrapped(_feature(feature), width, "  ", "    ")
-    for warning in model.warnings:
-        yield paint(wrapped(f"Warning: {warning}", width, "", "  "), "yellow", color=color)
 
 
 def _feature(feature: Feature) -> str:
