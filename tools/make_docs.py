@@ -1,23 +1,30 @@
-"""Write docs/reference/{operations,layers,chips,limits}.md from the knowledge tables; ``--check`` only compares.
+"""Write the generated pages of docs/reference: from the knowledge tables, the rules and the command line.
 
-    python tools/make_docs.py            writes what changed
-    python tools/make_docs.py --check    exit status 1 where a page is not what the tables say
+python tools/make_docs.py            writes what changed
+python tools/make_docs.py --check    writes nothing; exit status 1 where a page is out of date
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from anecompat import knowledge
+from anecompat import cli, knowledge
 from anecompat.knowledge import Group, Support
+from anecompat.report import rule_pages
 from anecompat.report.knowledge_words import chips_of, row_of, row_of_layer, scope_text
+from anecompat.rules import Rule, all_rules
 from anecompat.targets import ENGINES, Range, chips, majors
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTE = "<!-- Written by tools/make_docs.py from src/anecompat/knowledge; edit the tables, not this page. -->"
+RULES_NOTE = (
+    "<!-- Written by tools/make_docs.py from the docstrings in src/anecompat/rules; edit those, not this page. -->"
+)
+PARSER_NOTE = "<!-- Written by tools/make_docs.py from src/anecompat/cli.py; edit the parser, not this page. -->"
 CERTAINTY = """\
 How well a statement is known: **measured** (Core ML itself answered so on that engine and release), **documented** (the
 maker wrote it), **reported** (somebody ran it and said what happened), **inferred** (concluded from other engines or
@@ -33,11 +40,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def cited(keys: Iterable[str]) -> list[str]:
     """The sources of a page, whole."""
     lines = ["", "## Sources", ""]
-    for key in sorted(set(keys)):
-        source = knowledge.source(key)
-        note = f" *{source.note[0].upper()}{source.note[1:]}.*" if source.note else ""
-        lines.append(f"- **{key}**: {source.title}. {source.where}. {source.date}. Licence: {source.licence}.{note}")
-    return lines
+    return lines + [cite(key) for key in sorted(set(keys))]
+
+
+def cite(key: str) -> str:
+    source = knowledge.source(key)
+    note = f" *{source.note[0].upper()}{source.note[1:]}.*" if source.note else ""
+    return f"- **{key}**: {source.title}. {source.where}. {source.date}. Licence: {source.licence}.{note}"
 
 
 def statement(entry: Support) -> str:
@@ -154,16 +163,143 @@ def limits_page() -> list[str]:
     return lines + cited([*keys, *(key for message in words for key in message.sources)])
 
 
+KINDS = {
+    "measured": "Core ML's own answers, published",
+    "executed": "Run on the engine, outside Core ML or known by the outcome alone",
+    "maker": "Written by Apple",
+    "tables": "Read from Apple's binaries by third parties",
+    "notes": "Somebody's experience",
+}
+
+
+def sources_page() -> list[str]:
+    lines = ["# Sources", "", NOTE, "", "Where every fact of the tables comes from, strongest kind first. Reports name"]
+    lines += ["sources by these keys. Facts are restated; no text, code or model of a source is part of anecompat."]
+    for kind, title in KINDS.items():
+        keys = [key for key, source in knowledge.sources().items() if source.kind == kind]
+        lines += ["", f"## {title}", "", *(cite(key) for key in sorted(keys))]
+    return lines
+
+
+# What the first digit of a rule's id says.
+FAMILIES = {
+    "1": "The kind of operation",
+    "2": "Types and parameters",
+    "3": "Sizes",
+    "4": "Shapes nobody knows",
+    "5": "The program as a whole",
+    "6": "Values: numerical risks, which change no status",
+    "8": "Around the network",
+    "9": "Blocks and flexible shapes",
+}
+
+
+def rules_reference() -> list[str]:
+    lines = ["# Rules", "", RULES_NOTE, "", "Every finding of a report names one of these. `anecompat rule ID` shows a"]
+    lines += ["page in the terminal. Ids stay; a rule that goes takes its id with it.", ""]
+    for digit, title in FAMILIES.items():
+        lines += [f"- {title}: " + ", ".join(f"[{r.id}](#{r.id.lower()}-{r.name})" for r in family(digit))]
+    for rule in all_rules():
+        lines += ["", *re.sub(r"(?<!`)``(?!`)", "`", rule_pages.markdown(rule)).splitlines()]
+    return lines
+
+
+def family(digit: str) -> list[Rule]:
+    return [rule for rule in all_rules() if rule.id[3] == digit]
+
+
+EXITS = [
+    ("0", "Fully compatible", "every operation can run (predicted) or ran (measured) on the engine"),
+    ("1", "Partial compatibility", "some can"),
+    ("2", "Not compatible", "none can"),
+    ("3", "Read error", "the file cannot be read as a Core ML model"),
+    ("4", "Compile error", "Core ML refused to compile it; on a device only"),
+    ("5", "Input error", "no input could be made for it; on a device only"),
+    ("6", "Prediction error", "the prediction failed, crashed or timed out; on a device only"),
+    ("7", "Other error", "anything else, a mistake of anecompat's own included"),
+    ("8", "Cannot tell", "operations that nobody has measured could change the status"),
+    ("64", "usage error", "an unknown option, chip or system"),
+    ("130", "interrupt", "Ctrl-C"),
+    ("141", "closed pipe", "the reader of the answer went away"),
+]
+
+
+# Arguments whose name says enough in a terminal.
+MEANINGS = {
+    "MODEL": "the model file or folder",
+    "TRACE": "the measurement",
+    "DIR": "the folder that receives the bundle",
+    "CHIP": "one chip, with everything known of it",
+    "OP": "one MIL operation or old layer, with every statement and source",
+    "ID": "one rule by id or name",
+}
+
+
+def command_line_page() -> list[str]:
+    root = cli.parser()
+    lines = ["# Command line", "", PARSER_NOTE, "", *usage(root, "COMMAND ..."), "", shown(root.description), ""]
+    commands = next(a for a in root._actions if isinstance(a, argparse._SubParsersAction))
+    words = {choice.dest: choice.help or "" for choice in commands._choices_actions}
+    lines += table(["command", "what it does"], [[f"[`{n}`](#anecompat-{n})", words[n]] for n in commands.choices])
+    lines += ["", shown(root.epilog)]
+    for name, parser in commands.choices.items():
+        lines += ["", f"## anecompat {name}", "", *usage(parser), "", shown(parser.description)]
+        rows = [
+            [signature(a), shown(a.help or MEANINGS.get(str(a.metavar)))] for a in parser._actions if a.dest != "help"
+        ]
+        lines += ["", *table(["argument", "meaning"], rows)] if rows else []
+    lines += ["", "## Exit codes", "", "Several models or targets end with the worst: 7 6 5 4 3 2 8 1 0.", ""]
+    lines += table(["code", "name", "meaning"], EXITS)
+    lines += ["", "## Environment", ""]
+    lines += table(
+        ["variable", "effect"],
+        [
+            ["`NO_COLOR`", "no colours, as outside a terminal"],
+            ["`COLUMNS`", "the width of the text report, 40 to 120"],
+            ["`ANECOMPAT_DEBUG`", "an internal error shows where it happened"],
+        ],
+    )
+    return lines
+
+
+def shown(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def signature(action: argparse.Action) -> str:
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    if not action.option_strings:
+        return f"`{value}`"
+    return f"`{action.option_strings[-1]}`" if action.nargs == 0 else f"`{action.option_strings[-1]} {value}`"
+
+
+def usage(parser: argparse.ArgumentParser, rest: str = "") -> list[str]:
+    words = (
+        [parser.prog, "[OPTIONS]"]
+        if any(a.option_strings and a.dest != "help" for a in parser._actions)
+        else [parser.prog]
+    )
+    for action in parser._actions:
+        if action.option_strings or isinstance(action, argparse._SubParsersAction):
+            continue
+        name = str(action.metavar or action.dest.upper())
+        words.append({"?": f"[{name}]", "+": f"{name} [{name} ...]"}.get(str(action.nargs), name))
+    return ["```", " ".join([*words, rest]).strip(), "```"]
+
+
 PAGES: dict[str, Callable[[], list[str]]] = {
     "operations.md": operations_page,
     "layers.md": layers_page,
     "chips.md": chips_page,
     "limits.md": limits_page,
+    "sources.md": sources_page,
+    "rules.md": rules_reference,
+    "command-line.md": command_line_page,
 }
 
 
 def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
-    parser = argparse.ArgumentParser(description="Write the reference pages from the knowledge tables.")
+    parser = argparse.ArgumentParser(description="Write the generated pages of docs/reference.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is out of date")
     check = parser.parse_args(arguments).check
     stale = []
