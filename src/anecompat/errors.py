@@ -20,17 +20,24 @@ class AnecompatError(ValueError):
     status: int = 7
 
 
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+
+
 class ReadError(AnecompatError):
     """The file cannot be read as a Core ML model.
 
-    The sentence says where (``place``), what was found, and what to do.
+    The sentence says where (``place``), what was found, and what to do. It is one line: control characters of names
+    that come from the file are escaped.
     """
 
     status = 3
 
     def __init__(self, message: str, *, place: str = "") -> None:
-        self.place = place
-        self.message = message
+        self.place = place = _one_line(place)
+        self.message = message = _one_line(message)
         super().__init__(f"{place}: {message}" if place else message)
 
 
