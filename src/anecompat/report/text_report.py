@@ -14,7 +14,7 @@ from anecompat.checking import Report, TargetReport
 from anecompat.findings import Effect, Finding, Forecast, Segment, Status, Verdict
 from anecompat.ir import Feature, Model
 from anecompat.outline import Outline
-from anecompat.report.words import count, listed, paint, ranges, shown, tally, wrapped
+from anecompat.report.words import count, listed, paint, ranges, shown, size, tally, wrapped
 
 _COLOR_OF = {Status.FULL: "green", Status.PARTIAL: "yellow", Status.NONE: "red", Status.CANNOT_TELL: "cyan"}
 _SEGMENTS_SHOWN = 12
@@ -74,6 +74,8 @@ def _header(report: Report, model: Model, outline: Outline, width: int, color: b
     if model.stages:
         facts.append(f"stages {listed([shown(stage, 30) for stage, _ in model.walk_stages()])}")
     yield wrapped(", ".join(facts), width)
+    if model.bytes_there:
+        yield wrapped(f"read {size(model.bytes_read)} of {size(model.bytes_there)}", width)
     units = "CPU and Neural Engine" if report.compute_units == "cpu-and-ne" else report.compute_units
     version = f"anecompat {__version__}, tables {knowledge.digest()}"
     yield paint(wrapped(f"{report.basis} for compute units {units}; {version}", width), "dim", color=color)

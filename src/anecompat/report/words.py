@@ -48,6 +48,17 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def size(bytes: int) -> str:
+    """A number of bytes in the unit that suits it: 812 bytes, 48.5 kB, 1.1 GB."""
+    if bytes < 1000:
+        return count(bytes, "byte")
+    number, units = float(bytes), iter(("kB", "MB", "GB", "TB"))
+    unit = "kB"
+    while number >= 1000 and (following := next(units, None)) is not None:
+        number, unit = number / 1000, following
+    return f"{number:.1f} {unit}"
+
+
 def listed(items: Sequence[str], most: int = 4) -> str:
     """a, b, c and 5 more."""
     if len(items) <= most:
