@@ -65,13 +65,31 @@ def told(group: Group) -> list[str]:
     return ["", f"### {group.title}", "", names, "", *(statement(entry) for entry in group.verdicts)]
 
 
+def known() -> list[str]:
+    """How many kinds of operation are known how well, for each engine on its newest system and where Core ML spoke."""
+    newest = (max(majors("iOS")), 0)
+    scopes = {(engine, newest): "" for engine in ENGINES}
+    scopes |= {(chip.engine, system.release): f"{chip.name}, {system}" for chip in chips() for system in chip.measured}
+    rows = []
+    for (engine, release), place in scopes.items():
+        entries = [knowledge.support(name, engine, release) for name in knowledge.operations() if "const" not in name]
+        words = ["unknown" if entry.status == "unknown" else str(entry.certainty) for entry in entries]
+        counts = [str(words.count(word)) for word in ("measured", "documented", "reported", "inferred", "unknown")]
+        rows.append([engine, place or knowledge.release_text(release[:1]), *counts])
+    return table(["engine", "on", "measured", "documented", "reported", "inferred", "unknown"], rows)
+
+
 def operations_page() -> list[str]:
     newest = knowledge.release_text((max(majors("iOS")),))
     rows = [[f"`{name}`", *row_of(name)] for name in knowledge.operations() if "const" not in name]
     lines = ["# Operations", "", NOTE, "", "Which MIL operations the Neural Engine takes, as far as the kind goes."]
     lines += ["Types, sizes and parameters are judged by rules on top.", "", CERTAINTY, ""]
     lines += [f"## On {newest}", "", "`+` accepted, `-` refused, `c` depends on its form, `?` unknown.", ""]
-    lines += [*table(["operation", *engines()], rows), "", "## Statements"]
+    lines += [*table(["operation", *engines()], rows), "", "## How well it is known", ""]
+    lines += [
+        "Kinds of operation, counted by how the answer is known: for each engine on the newest system, then where"
+    ]
+    lines += ["Core ML's own answers are published.", "", *known(), "", "## Statements"]
     groups = knowledge.groups("operations")
     lines += [line for group in groups for line in told(group)]
     return lines + cited(key for group in groups for entry in group.verdicts for key in entry.sources)
