@@ -1,8 +1,9 @@
 """Eligible operations into segments with model keys, consistent with the data flow.
 
 A segment is a set of operations that could run as one Neural Engine program: nothing it needs waits for anything that
-waits for it. Each operation gets a level, the number of times the data changes device on the longest way to it;
-operations of the same device and level form one segment, the largest there is at that level.
+waits for it. Each operation gets a level, the number of times the data changes device on the longest way to it from
+the CPU, where every prediction begins; operations of the same device and level form one segment. No two such segments
+could be one: between them lies an operation that waits for the first and that the second waits for.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ def key_shape(type: object, layout: str) -> tuple[Key, bool]:
 
 
 def levels(operations: Sequence[Operation], eligible: Sequence[bool | None]) -> list[int]:
-    """How often the data has changed device when it reaches each operation."""
+    """How often the data has changed device, beginning on the CPU, when it reaches each operation."""
     position = {id(operation): i for i, operation in enumerate(operations)}
     result = [0] * len(operations)
     for i, operation in enumerate(operations):
-        here, level = eligible[i] is True, 0
+        here = eligible[i] is True
+        level = int(here)
         for bound in operation.inputs.values():
             for value in bound:
                 producer = value.producer
