@@ -64,8 +64,8 @@ def _listen(bridge: Runtime, emit: Emit) -> None:
     def tell(name: str, reason: str) -> None:
         nonlocal heard
         heard += 1
-        if heard <= _MOST_EXCEPTIONS:
-            inside = hooks.depth() > 0
+        inside = hooks.thrown()
+        if inside or heard <= _MOST_EXCEPTIONS:
             emit({"event": "exception", "name": name, "reason": reason, "inside": inside, "thread": _thread()})
 
     if not exceptions.listen(bridge, tell):

@@ -32,8 +32,19 @@ class Observer(Protocol):
 
 
 class _Depth(threading.local):
-    value = 0
-    lost = False
+    """How deep this thread is in hooked methods, and where exceptions were thrown that are not yet survived."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.thrown: list[int] = []
+        self.lost = False
+
+    def leave(self, level: int) -> None:
+        """A hooked call returned. An exception thrown in it, and not in one below that is gone, did no harm."""
+        if self.value != level or any(depth > level for depth in self.thrown):
+            self.lost = True
+        self.thrown = [depth for depth in self.thrown if depth != level]
+        self.value = level - 1
 
 
 _depth = _Depth()
@@ -41,14 +52,16 @@ _lock = threading.Lock()
 _hooks: dict[int, Hook] = {}
 
 
-def depth() -> int:
-    """How many hooked methods this thread is inside of."""
-    return _depth.value
+def thrown() -> bool:
+    """Note that this thread is throwing an exception. Whether it is inside a hooked method."""
+    if _depth.value:
+        _depth.thrown.append(_depth.value)
+    return bool(_depth.value)
 
 
 def lost() -> bool:
-    """Whether a hooked call of this thread never came back: an exception went through it and did damage."""
-    return _depth.lost
+    """Whether a hooked call of this thread threw and has not come back: an exception went through it and did damage."""
+    return _depth.lost or bool(_depth.thrown)
 
 
 class Hook:
@@ -78,9 +91,7 @@ class Hook:
         level = _depth.value + 1
         _depth.value = level
         result = self._original(*arguments)
-        if _depth.value != level:
-            _depth.lost = True
-        _depth.value = level - 1
+        _depth.leave(level)
         for observer, token in reversed(tokens):
             try:
                 observer.after(self, arguments, token, result)
