@@ -231,7 +231,7 @@ def _verdict(
     joined = _joined(laid_out, forecasts)
     findings = judgement.findings
     if explain and laid_out.parts:
-        won = gains(laid_out, judgement.eligible, findings, estimates, table)
+        won = gains(laid_out, judgement.eligible, findings, estimates, table, judgement.blocked)
         findings = tuple(
             replace(finding, gain=won[position]) if position in won else finding
             for position, finding in enumerate(findings)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from anecompat.costs import CostTable, Estimate
-from anecompat.findings import Effect, Finding, Gain, Status
-from anecompat.judge import overall, part_status
+from anecompat.findings import Effect, Finding, Gain
+from anecompat.judge import whole_status
 from anecompat.outline import Outline, Part
 from anecompat.place import shortest
 from anecompat.segment import count_segments
@@ -21,10 +21,12 @@ def gains(
     findings: Sequence[Finding],
     estimates: dict[int, list[Estimate]],
     table: CostTable,
+    blocked: Collection[int] = (),
 ) -> dict[int, Gain]:
     """For each of the largest causes (by position in ``findings``), what fixing it alone would give.
 
-    ``estimates`` holds, by position of the part, the estimates of its operations (absent where no cost is known). An
+    ``estimates`` holds, by position of the part, the estimates of its operations (absent where no cost is known);
+    ``blocked`` the positions of parts that a known failure of the whole keeps from being fully compatible. An
     operation refused for two causes stays refused when one goes.
     """
     causes = [
@@ -50,8 +52,7 @@ def gains(
             segments += now[n][0] - there[0]
             if now[n][1] is not None and there[1] is not None:
                 saved, timed = saved + now[n][1] - there[1], True  # type: ignore[operator]
-        statuses = [part_status([after[i] for i in part.indexes]) for part in outline.parts]
-        status = overall(statuses, outline.model) if statuses else Status.NONE
+        status, _ = whole_status(outline, after, blocked)
         result[position] = Gain(len(freed), segments, saved if timed else None, status)
     return result
 

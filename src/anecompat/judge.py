@@ -7,7 +7,7 @@ Eligibility only: whether Core ML would list the engine among an operation's sup
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from anecompat.findings import Certainty, CoreMLWords, Effect, Finding, Reason, Status, worst
@@ -23,13 +23,15 @@ Reasons = tuple[tuple[Rule, Reason], ...]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is eligible on one target, with findings. ``parts`` lists (stage, function, status)."""
+    """What is eligible on one target, with findings. ``parts`` lists (stage, function, status); ``blocked`` the
+    positions of the parts that a known failure keeps from being fully compatible."""
 
     status: Status
     eligible: tuple[bool | None, ...]
     findings: tuple[Finding, ...]
     parts: tuple[tuple[str, str, Status], ...]
     certainty: Certainty
+    blocked: frozenset[int]
 
 
 def judge(outline: Outline, target: Target) -> Judgement:
@@ -57,18 +59,30 @@ def judge(outline: Outline, target: Target) -> Judgement:
             if reason.effect is Effect.BLOCKS:
                 blocked.add(number)
     findings = list(_findings(outline, grouped, rules))
-    statuses = [
-        (part.stage, part.function.name, part_status([eligible[i] for i in part.indexes], blocks=number in blocked))
-        for number, part in enumerate(outline.parts)
-    ]
+    status, statuses = whole_status(outline, eligible, blocked)
     findings.extend(_host_findings(outline.model))
     return Judgement(
-        status=overall([status for _, _, status in statuses], outline.model),
+        status=status,
         eligible=tuple(eligible),
         findings=tuple(findings),
-        parts=tuple(statuses),
+        parts=tuple((p.stage, p.function.name, each) for p, each in zip(outline.parts, statuses, strict=True)),
         certainty=_certainty(outline, scopes, answers),
+        blocked=frozenset(blocked),
     )
+
+
+def whole_status(
+    outline: Outline, eligible: Sequence[bool | None], blocked: Collection[int]
+) -> tuple[Status, list[Status]]:
+    """The status of the whole and of each part; ``blocked`` as in ``Judgement``."""
+    statuses: list[Status] = []
+    runs = True
+    for number, part in enumerate(outline.parts):
+        answers = [eligible[index] for index in part.indexes]
+        statuses.append(part_status(answers, blocks=number in blocked))
+        if statuses[-1] is Status.CANNOT_TELL:
+            runs = runs and True in answers and number not in blocked
+    return overall(statuses, outline.model, runs=runs), statuses
 
 
 def reasons_for(operation: Operation, scope: Scope) -> Reasons:
@@ -108,13 +122,17 @@ def part_status(eligible: Sequence[bool | None], *, blocks: bool = False) -> Sta
     return Status.CANNOT_TELL if blocks else Status.FULL
 
 
-def overall(statuses: Sequence[Status], model: Model) -> Status:
-    """The worst of the parts; host work beside an engine segment makes a whole model Partial."""
+def overall(statuses: Sequence[Status], model: Model, *, runs: bool = False) -> Status:
+    """The worst of the parts; host work beside an engine segment makes a whole model Partial.
+
+    ``runs`` says that every part nobody can tell of has an engine segment for certain: host work beside it decides,
+    whatever its unknown operations turn out to be.
+    """
     if not statuses:
         return Status.NONE
     status = worst(list(statuses))
     outside = any(work.partial for _, leaf in _all_models(model) for work in leaf.host_work)
-    if outside and status is Status.FULL:
+    if outside and (status is Status.FULL or (runs and status is Status.CANNOT_TELL)):
         return Status.PARTIAL
     return status
 
