@@ -50,7 +50,7 @@ def _lines(report: Report, width: int, color: bool, warnings: bool) -> Iterator[
         yield ""
         yield from _details(report, group, width, color)
     yield ""
-    names = ", ".join(str(entry.target) for entry in report.spoken_for[:4])
+    names = "; ".join(str(entry.target) for entry in report.spoken_for[:4])
     if len(report.spoken_for) > 4:
         names += f" and {len(report.spoken_for) - 4} more"
     if report.basis == "measured":
@@ -171,7 +171,7 @@ def _details(report: Report, group: Sequence[TargetReport], width: int, color: b
     assert report.outline is not None
     spoken = [entry for entry in group if entry in report.spoken_for]
     verdict = spoken[0].verdict
-    yield paint(wrapped(f"On {chips_text(spoken)}", width), "bold", color=color)
+    yield paint(wrapped(chips_text(spoken), width), "bold", color=color)
     yield wrapped(_summary(verdict, report), width, "  ")
     if len(verdict.parts) > 1:
         for stage, function, status in verdict.parts:

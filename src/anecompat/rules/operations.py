@@ -241,6 +241,19 @@ def oversized_weights() -> None:
     """
 
 
+@graph_rule("ANE504", "system-too-old")
+def system_too_old() -> None:
+    """The model's format or operations are newer than the system asked about.
+
+    ## Why it matters
+    Core ML of that system cannot load the model at all. What is said of its operations holds for the engine, and for
+    the same network converted for that system.
+
+    ## What to change
+    Convert with a lower ``minimum_deployment_target``, or ask about a newer system.
+    """
+
+
 @graph_rule("ANE801", "host-work")
 def host_work() -> None:
     """Core ML does part of the work outside every engine.

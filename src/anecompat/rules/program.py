@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from anecompat import knowledge
 from anecompat.costs import bytes_of
 from anecompat.findings import Certainty, Effect, Reason
 from anecompat.ir import UNDESCRIBED, StateType
@@ -20,6 +21,7 @@ def program_reasons(part: Part, scope: Scope, eligible: Sequence[bool | None]) -
     yield from _weights(part, scope)
     yield from _shapes(part, scope, eligible)
     yield from _description(part)
+    yield from _system(part, scope)
 
 
 def _states(part: Part) -> Iterator[Said]:
@@ -124,6 +126,26 @@ def _shapes(part: Part, scope: Scope, eligible: Sequence[bool | None]) -> Iterat
                 Certainty.REPORTED,
                 ("coremltools-flexible", "coremltools-2370"),
                 effect=Effect.RISK,
+            ),
+            (),
+        )
+
+
+# The release, as iOS counts, that each version of the format came with (coremltools, "Availability of features").
+_FIRST_RELEASE = {1: 11, 2: 11, 3: 12, 4: 13, 5: 14, 6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
+
+
+def _system(part: Part, scope: Scope) -> Iterator[Said]:
+    opset = part.function.opset.removeprefix("ios")
+    needed = max(_FIRST_RELEASE.get(part.model.spec_version, 0), int(opset) if opset.isdigit() else 0)
+    if needed > scope.major:
+        yield (
+            "ANE504",
+            Reason(
+                f"it needs {knowledge.release_text((needed,))} or later, and {scope.system} is asked about",
+                Certainty.DOCUMENTED,
+                ("core-ml-format",),
+                effect=Effect.BLOCKS,
             ),
             (),
         )
