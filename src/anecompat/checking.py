@@ -37,6 +37,17 @@ class Seen:
         return f"{self.chip}, {self.system}"
 
 
+# Source of both: erwinzhang7/coreml-compute-placement, DistilBERT and ResNet-50 at batch 16, compute units ALL.
+_LARGE_GPU = (
+    "With the GPU allowed (compute units all), Core ML gave an M5 Max's GPU the whole of two published models that its "
+    "engine could have run nearly whole: measure both before you rewrite for the engine."
+)
+_MIDDLE_GPU = (
+    "With the GPU allowed (compute units all), Core ML gave an M4 Pro's GPU a third of a published transformer and a "
+    "few additions of a convolutional network that its engine could have run."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TargetReport:
     """The answer for one chip and system. Chips of the same engine and system share one verdict."""
@@ -51,6 +62,15 @@ class TargetReport:
     @property
     def system(self) -> str:
         return str(self.target.system)
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Whether the engine is the right place at all, where published measurements speak of such a chip."""
+        if isinstance(self.target, Seen) or not any(self.verdict.eligible):
+            return ()
+        if self.target.chip.name.endswith(("Max", "Ultra")):
+            return (_LARGE_GPU,)
+        return (_MIDDLE_GPU,) if self.target.chip.name.endswith("Pro") and self.target.chip.name[0] == "M" else ()
 
     @property
     def status(self) -> Status:

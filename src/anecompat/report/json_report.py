@@ -120,6 +120,7 @@ def _target(entry: TargetReport) -> dict[str, Any]:
         "os": entry.system,
         "status": int(status),
         "status_text": status.text,
+        "advice": list(entry.advice),
     }
 
 

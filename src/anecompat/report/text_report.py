@@ -179,6 +179,8 @@ def _details(report: Report, group: Sequence[TargetReport], width: int, color: b
     yield from _segments(report.outline, verdict, report.basis)
     yield from _causes(report.outline, verdict, width, color)
     yield from _forecast(report, verdict, width, color)
+    for advice in dict.fromkeys(sentence for entry in spoken for sentence in entry.advice):
+        yield wrapped(advice, width, "    ")
 
 
 def _summary(verdict: Verdict, report: Report) -> str:
