@@ -188,13 +188,13 @@ def test_an_exception_that_is_swallowed_inside_an_evaluation_harms_nothing(tmp_p
 @pytest.mark.parametrize(("where", "status"), [("compile", 4), ("load", 4), ("steps", 6)])
 def test_hangs_end_at_the_time_limit(where: str, status: int, tmp_path: Path) -> None:
     script = {where: [{"cpu": 1, "hang": True}] if where == "steps" else {"hang": True}}
-    trace = measure(scripted(tmp_path, **script), placements=False, timeout=2)
+    trace = measure(scripted(tmp_path, **script), placements=False, timeout=5)
     assert trace.status == status
     assert "the time limit was reached" in why(trace)
 
 
 def test_a_hang_inside_an_evaluation_ends_too(tmp_path: Path) -> None:
-    trace = run(tmp_path, step("x", "y", hang=True, thread="foreign"), limits={"timeout": 2})
+    trace = run(tmp_path, step("x", "y", hang=True, thread="foreign"), limits={"timeout": 5})
     assert trace.status is Status.PREDICTION_ERROR
 
 

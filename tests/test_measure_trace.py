@@ -172,7 +172,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     [
         ("Unable to read /Users/ann/My.mlpackage: gone", "Unable to read <path>: gone"),
         ("file:///private/var/folders/xy/T/a.mlmodelc is bad", "<path> is bad"),
-        ("see /tmp/a, /home/bob/b.", "see <path>, <path>"),
+        ("see /opt/a, /home/bob/b.", "see <path>, <path>"),
         ("tensor /model/layers.0/Conv_output_0 is too wide", "tensor /model/layers.0/Conv_output_0 is too wide"),
         ("logits/semantic/BiasAdd:0", "logits/semantic/BiasAdd:0"),
         ("1/2 of /Volumes", "1/2 of <path>"),

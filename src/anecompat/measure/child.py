@@ -1,7 +1,8 @@
 """The process that touches Core ML: ``python -m anecompat.measure.child FD`` reads a job and tells what happens.
 
 It may crash, hang or be killed at any moment, so it says each thing as soon as it knows it: one JSON object a line on
-the file descriptor FD. The job is one JSON object on standard input. Core ML's own output goes to standard error.
+the file descriptor FD. The job is one line of JSON on standard input, which stays open. What Core ML prints goes to
+standard error.
 
     {"event": "phase", "name": "load"}            what it is about to do, with the seconds since the start
     {"event": "exception", ...}                   an Objective-C exception is being thrown
@@ -222,9 +223,17 @@ def run(job: dict[str, Any], emit: Emit) -> None:
         emit({"event": "failed", "status": 7, "message": f"{type(error).__name__}: {error}"})
 
 
+def _follow_parent() -> None:
+    """Standard input stays open as long as the parent lives; a hanging child must not outlive it."""
+    sys.stdin.read()
+    os._exit(1)
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    run(json.load(sys.stdin), Teller(int(sys.argv[1])))
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    run(job, Teller(int(sys.argv[1])))
     # Core ML's threads may still be inside a hook: leave without tearing the interpreter down under them
     os._exit(0)
 

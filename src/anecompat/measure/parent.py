@@ -6,6 +6,7 @@ through a hook: after that the child's interpreter may be damaged, and what it s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -115,6 +116,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except (ProcessLookupError, PermissionError):
             process.kill()
     process.wait()
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def _follow(
@@ -123,8 +127,9 @@ def _follow(
     """Feed the job, gather the events; why the child had to be stopped ("" if it ended by itself)."""
     assert process.stdin is not None
     try:
-        process.stdin.write(json.dumps(job).encode())
-        process.stdin.close()
+        # left open: its end tells the child that the parent is gone
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
     except BrokenPipeError:
         pass  # it died before it read; its end tells why
     os.set_blocking(read_end, False)

@@ -24,21 +24,20 @@ class ProbeError(AnecompatError):
 
 def build(probe: Probe, folder: Path) -> Path:
     """Write the probe's .mlpackage into the folder; its path. ProbeError says why not."""
-    try:
-        tools = importlib.import_module("coremltools")
-        maker = importlib.import_module("coremltools.converters.mil").Builder
-        numpy = importlib.import_module("numpy")
-    except ImportError as error:
-        raise ProbeError(f"probes are built with coremltools: pip install 'anecompat[probe]' ({error})") from error
     path = folder / f"{probe.name}.mlpackage"
     chatter = logging.getLogger("coremltools")
     level = chatter.level
     chatter.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bars would write over ours
+            tools = importlib.import_module("coremltools")
+            maker = importlib.import_module("coremltools.converters.mil").Builder
+            numpy = importlib.import_module("numpy")
             _save(tools, _Builder(tools, maker, numpy).program(probe), probe.opset, path)
     except ProbeError:
         raise
+    except ImportError as error:
+        raise ProbeError(f"probes are built with coremltools: pip install 'anecompat[probe]' ({error})") from error
     except Exception as error:  # coremltools raises what it likes
         raise ProbeError(f"{probe.name}: coremltools refuses it: {type(error).__name__}: {error}") from error
     finally:
