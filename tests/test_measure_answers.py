@@ -146,6 +146,8 @@ def test_a_chosen_shape_arrives(tmp_path: Path, received: Any) -> None:
     trace = measure(model, shapes={"x": (1, 3, 9, 8)}, placements=False)
     assert received()["x"]["shape"] == [1, 3, 9, 8]
     assert trace.runs[0].inputs[0].shape == (1, 3, 9, 8)
+    assert "default shape" not in why(trace)
+    assert "run with the default shape only: x can have others" in why(measure(model, placements=False))
     refused = measure(model, shapes={"x": (1, 3, 9, 9)}, placements=False)
     assert refused.status is Status.INPUT_ERROR
     assert "1..1 x 3..3 x 1..any x 4..8" in why(refused)
@@ -157,6 +159,11 @@ def test_every_enumerated_shape_is_a_run(tmp_path: Path) -> None:
     assert [r.inputs[0].shape for r in trace.runs] == [(1, 8), (1, 4), (2, 4)]
     assert trace.status is Status.FULL
     assert [line for line in lines(trace) if line.startswith("Run:")][1] == "Run: default function, x 1x4"
+    assert "default shape" not in why(trace)
+    unequal = {"a": array(1, choices=[[1], [2]]), "b": array(1, choices=[[1], [2], [3]])}
+    trace = run(tmp_path, inputs=unequal)
+    assert len(trace.runs) == 1
+    assert "run with the default shape only: a, b can have others" in why(trace)
     one = measure(
         scripted(tmp_path, inputs={"x": array(1, 8, choices=choices)}), shapes={"x": (2, 4)}, placements=False
     )

@@ -108,6 +108,7 @@ def predict(job: dict[str, Any], emit: Emit) -> None:
                 "outputs": [asdict(feature(item)) for item in interface.outputs],
                 "states": [asdict(feature(item)) for item in interface.states],
                 "choices": {item.name: item.choices for item in interface.inputs if item.choices},
+                "ranged": [item.name for item in interface.inputs if item.ranges],
             }
         )
         _phase(emit, "inputs")

@@ -169,6 +169,13 @@ def other_choices(
             yield wish
 
 
+def _not_run(interface: Mapping[str, Any]) -> set[str]:
+    """Inputs with shapes that no run covers: ranges, and choices that do not go together."""
+    choices = interface.get("choices", {})
+    together = len({len(shapes) for shapes in choices.values()}) < 2
+    return set(interface.get("ranged", ())) | (set() if together else set(choices))
+
+
 def _device(outcome: Outcome) -> TraceDevice | None:
     event = outcome.last("device")
     return decode(TraceDevice, event, "device") if event else None
@@ -244,6 +251,8 @@ def _judge(
     status, reasons = judged.status, judged.reasons
     if outcome.status is not None and predicted is None:
         status, reasons = Status(outcome.status), (outcome.message,)
+    elif left := sorted(_not_run(interface) - set(shapes)):
+        reasons = (*reasons, f"run with the default shape only: {', '.join(left)} can have others")
     return TraceRun(
         function=function,
         shapes=dict(shapes),
