@@ -40,6 +40,7 @@ def judge(outline: Outline, target: Target) -> Judgement:
     by_class = [reasons_for(operation, scopes[legacy]) for operation, legacy in outline.examples]
     answers = [answer(reasons) for reasons in by_class]
     eligible: list[bool | None] = [answers[kind] for kind in outline.kinds]
+    _fold(outline, eligible, {kind for kind, said in enumerate(by_class) if any(r.id == "ANE110" for r, _ in said)})
     grouped: dict[tuple[str, Reason], list[int]] = defaultdict(list)
     rules: dict[str, Rule] = {}
     for index, kind in enumerate(outline.kinds):
@@ -83,6 +84,30 @@ def whole_status(
         if statuses[-1] is Status.CANNOT_TELL:
             runs = runs and True in answers and number not in blocked
     return overall(statuses, outline.model, runs=runs), statuses
+
+
+def _fold(outline: Outline, eligible: list[bool | None], folded: set[int]) -> None:
+    """What changes nothing goes where its input comes from, or, behind a model input, where its result goes."""
+    if not folded:
+        return
+    users: dict[int, int] = {}
+    for index in reversed(range(len(outline.operations))):
+        for bound in outline.operations[index].inputs.values():
+            for value in bound:
+                users[id(value)] = index
+    order = range(len(outline.operations))
+    # Forwards first; then backwards, for chains that begin at an input.
+    for index in (*order, *reversed(order)):
+        if outline.kinds[index] not in folded or eligible[index] is False:
+            continue
+        operation = outline.operations[index]
+        x = operation.input("x")
+        producer = x.producer if x is not None else None
+        if producer is not None and not producer.is_constexpr:
+            eligible[index] = eligible[producer.index]
+        else:
+            user = min((users[id(value)] for value in operation.outputs if id(value) in users), default=None)
+            eligible[index] = eligible[index] if user is None else eligible[user]
 
 
 def reasons_for(operation: Operation, scope: Scope) -> Reasons:

@@ -1,0 +1,39 @@
+"""Operations that change nothing go where their neighbours go."""
+
+from __future__ import annotations
+
+import pytest
+
+from anecompat.checking import check_model
+from anecompat.findings import Status
+from anecompat.ir import number
+from anecompat.readers.mil_text import parse_model
+from anecompat.targets import parse_targets
+
+BETWEEN = """
+func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
+    tensor<fp16, [1, 8, 4, 4]> first = identity(x = x);
+    tensor<fp16, [1, 8, 4, 4]> a = OPERATION;
+    tensor<fp16, [1, 8, 4, 4]> second = identity(x = a);
+    tensor<fp16, [1, 8, 4, 4]> same = reshape(x = second, shape = tensor<int32, [4]>([1, 8, 4, 4]));
+    tensor<fp16, [1, 8, 4, 4]> y = relu(x = same);
+} -> (y);
+"""
+CUMSUM = "cumsum(x = first, axis = int32(1), exclusive = bool(false), reverse = bool(false))"
+
+
+@pytest.mark.parametrize(
+    ("operation", "target", "eligible", "status"),
+    [
+        ("tanh(x = first)", "M4", [True] * 5, Status.FULL),
+        (CUMSUM, "M4", [False, False, False, False, True], Status.PARTIAL),
+        ("tanh(x = first)", "A12", [None] * 5, Status.CANNOT_TELL),
+        ("an_operation_of_the_future(x = first)", "M4", [None, None, None, None, True], Status.CANNOT_TELL),
+    ],
+)
+def test_folded_operations(operation: str, target: str, eligible: list[bool | None], status: Status) -> None:
+    model = number(parse_model(BETWEEN.replace("OPERATION", operation), "folding"))
+    verdict = check_model(model, parse_targets([target])).targets[0].verdict
+    assert list(verdict.eligible) == eligible
+    assert verdict.status is status
+    assert [index for index, rules in verdict.by_operation.items() if "ANE110" in rules] == [0, 2, 3]
