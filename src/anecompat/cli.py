@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
+import io
 import os
 import shutil
 import sys
@@ -110,6 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """The console script."""
+    if sys.stdout is None:  # closed by the shell: >&-
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character (or a file name that is no text) must not end the answer.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())
 
 
@@ -134,8 +142,15 @@ def _main(arguments: list[str]) -> int:
 
 def historic(arguments: list[str]) -> list[str]:
     """Turn `MODEL [LOGDIR] [options]` into `check MODEL --log-dir LOGDIR [options]`."""
-    if not arguments or arguments[0] in COMMANDS or arguments[0].startswith("-"):
+    if not arguments or arguments[0] in COMMANDS:
         return arguments
+    if arguments[0].startswith("-"):
+        if arguments[0] in ("-h", "--help", "--version"):
+            return arguments
+        raise UsageError(f"{arguments[0]}: options come after the model or the command (see anecompat --help)")
+    near = difflib.get_close_matches(arguments[0], COMMANDS, 1, 0.75)
+    if near and not os.path.lexists(arguments[0]):
+        raise UsageError(f"{arguments[0]}: no such command and no such file; did you mean {near[0]}?")
     rest = arguments[1:]
     positional = []
     while rest and not rest[0].startswith("-"):
@@ -155,8 +170,7 @@ def _looks_like_model(text: str) -> bool:
 
 
 def _complain(message: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"anecompat: {message}", file=sys.stderr)
+    _note(f"anecompat: {message}")
 
 
 def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -189,17 +203,12 @@ def _check(options: argparse.Namespace) -> int:
         arguments += [f"--shape={text}" for text in options.shape]
         arguments += [f"--function={options.function}"] if options.function else []
         return _device(parser().parse_args(arguments))
+    if options.log_dir and os.path.lexists(options.log_dir) and not os.path.isdir(options.log_dir):
+        raise UsageError(f"--log-dir {options.log_dir}: there is a file of that name; a folder was expected")
     statuses: list[Status] = []
     several = len(options.models) > 1
-    output: TextIO
-    with contextlib.ExitStack() as stack:
-        if options.output:
-            try:
-                output = stack.enter_context(open(options.output, "w", encoding="utf-8"))
-            except OSError as error:
-                raise UsageError(f"--output {options.output}: {error.strerror or error}") from error
-        else:
-            output = sys.stdout
+    folders = _folders(options.models) if several else [""]
+    with _Answer(options.output) as output:
         for number, path in enumerate(options.models, 1):
             if several and not options.quiet:
                 _note(f"[{number}/{len(options.models)}] {path}")
@@ -215,9 +224,55 @@ def _check(options: argparse.Namespace) -> int:
             statuses.append(report.status)
             _print(report, options, output, first=number == 1)
             if options.log_dir:
-                _log(report, Path(options.log_dir), Path(path).stem if several else "")
-        output.flush()
+                _log(report, Path(options.log_dir), folders[number - 1])
     return int(worst(statuses))
+
+
+class _Answer:
+    """Where the answer goes: standard output, or a file that is opened when there is something to write."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+        if path and (os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or ".")):
+            raise UsageError(f"--output {path}: a file in a folder that exists was expected")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a report would stand below others, or stand alone on standard output."""
+        return self.path is None or self._file is not None
+
+    def write(self, text: str) -> None:
+        if self.path is None:
+            sys.stdout.write(text)
+            return
+        try:
+            if self._file is None:
+                self._file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+            self._file.write(text)
+        except OSError as error:
+            raise UsageError(f"--output {self.path}: {error.strerror or error}") from error
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        else:
+            sys.stdout.flush()
+
+
+def _folders(models: Sequence[str]) -> list[str]:
+    """A folder name for each of several models: its own name, counted on where two are called the same."""
+    names: list[str] = []
+    for path in models:
+        stem = Path(path if "://" in path else os.path.abspath(path)).stem or "model"
+        name, count = stem, 2
+        while name in names:
+            name, count = f"{stem}-{count}", count + 1
+        names.append(name)
+    return names
 
 
 def _report(path: str, options: argparse.Namespace, targets: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
@@ -272,35 +327,32 @@ def _width() -> int:
 
 
 def _note(message: str) -> None:
+    """One line on standard error; what a file or a path smuggles in is escaped."""
+    from anecompat.report.words import shown
+
     with contextlib.suppress(OSError):
-        print(message, file=sys.stderr, flush=True)
+        print(shown(message, 2000), file=sys.stderr, flush=True)
 
 
-def _print(report: object, options: argparse.Namespace, output: TextIO, *, first: bool) -> None:
+def _print(report: object, options: argparse.Namespace, output: _Answer, *, first: bool) -> None:
     from anecompat.checking import Report
+    from anecompat.report.text_report import closing_line, to_text
 
     assert isinstance(report, Report)
+    if report.error is not None:
+        _complain(str(report.error))
     if options.format == "json":
         output.write(report.to_json(indent=2 if options.indent else None) + "\n")
         return
-    if report.error is not None:
-        _complain(str(report.error))
-    color = output is sys.stdout and colored(output)
-    if options.quiet:
-        from anecompat.report.text_report import closing_line
-
-        output.write(closing_line(report.status) + "\n")
-        return
-    if not first:
+    if not first and not options.quiet and output.begun:
         output.write("\n")
-    if report.error is not None:
-        from anecompat.report.text_report import closing_line
-
-        output.write(closing_line(report.status) + "\n")
+    if options.quiet or report.error is not None:
+        if report.error is None or output.begun:  # an error alone makes no file
+            output.write(closing_line(report.status) + "\n")
         return
-    width = shutil.get_terminal_size((100, 24)).columns if output is sys.stdout else 100
-    from anecompat.report.text_report import to_text
-
+    to_terminal = output.path is None
+    color = to_terminal and colored(sys.stdout)
+    width = shutil.get_terminal_size((100, 24)).columns if to_terminal else 100
     output.write(to_text(report, width=min(width, 120), color=color, warnings=False) + "\n")
 
 

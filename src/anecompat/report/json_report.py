@@ -33,8 +33,10 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 def to_json(report: Report, *, indent: int | None = None) -> str:
     """The report as text. Verdicts that chips share are serialised once and repeated as text."""
-    if indent is not None or report.error is not None:
+    if indent is not None:
         return json.dumps(to_dict(report), indent=indent)
+    if report.error is not None:
+        return json.dumps(to_dict(report), separators=(",", ":"))
     head = json.dumps(_head(report), separators=(",", ":"))
     shared: dict[int, str] = {}
     rows: list[str] = []
