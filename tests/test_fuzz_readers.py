@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import struct
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -93,3 +95,18 @@ def test_control_characters_in_names_are_escaped(fuzz: ModuleType, tmp_path: Pat
         read(path)
     assert r"evil\nname\x1b[31m\u202e" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_an_archive_entry_without_a_name(tmp_path: Path) -> None:
+    """zipfile's own ``is_dir`` fails on it."""
+    path = tmp_path / "m.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", b"data")
+    data = path.read_bytes()
+    directory, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    entry = data[:26] + b"\0\0" + data[28:30] + data[31:directory]
+    listed = data[directory : directory + 28] + b"\0\0" + data[directory + 30 : directory + 46]
+    size_and_offset = struct.pack("<II", len(listed), len(entry))
+    path.write_bytes(entry + listed + data[end : end + 12] + size_and_offset + data[end + 20 :])
+    with pytest.raises(ReadError, match="the folder is empty"):
+        read(path)

@@ -234,6 +234,13 @@ def test_too_much_structure(always_pruned: None, monkeypatch: pytest.MonkeyPatch
         wire.parse(source_of(data), "m")
 
 
+def test_too_many_messages(always_pruned: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MOST_MESSAGES", 10_000)
+    data = field(500, field(1, b"") * 10_001)
+    with pytest.raises(ReadError, match="there are more than 10,000 messages"):
+        wire.parse(source_of(data), "m")
+
+
 @settings(max_examples=400, deadline=None)
 @given(seed=st.integers(0, 2**32), small=st.sampled_from([0, 8, 200]), cut=st.integers(0, 3))
 def test_whatever_protobuf_accepts_is_read_alike(seed: int, small: int, cut: int) -> None:

@@ -147,7 +147,7 @@ class ZipSource:
         total = 0
         for info in infos:
             name = checked(info.filename, self._source.label)
-            if info.is_dir() or not name:
+            if not name or info.filename.endswith(("/", "\\")):
                 continue
             if name in entries:
                 raise ReadError(f"the archive holds {name} twice; pack it again", place=self._source.label)

@@ -26,7 +26,8 @@ from anecompat.readers.source import Source
 WHOLE = 1 << 20  # a file up to this size is parsed as it is: reading it costs less than walking it
 SMALL = 2048  # a message up to this size is kept without a look inside; a payload above it is dropped
 LONG = 1 << 16  # a string or list above this size is no name and no parameter
-MOST_STRUCTURE = 64 << 20  # bytes left after dropping; 200,000 operations need less
+MOST_STRUCTURE = 32 << 20  # bytes left after dropping: 100,000 operations; protobuf takes up to 40 times of it
+MOST_MESSAGES = 1_000_000  # layers, operations, features
 MOST_DEPTH = 100  # protobuf's own limit
 MOST_FETCHED = 1 << 20  # bytes of one dropped payload that are fetched
 MARK = 500000001  # the field ``dropped`` of coreml.proto
@@ -117,6 +118,7 @@ class _Walk:
         self.step = FIRST_READ
         self.parts: list[bytes] = []
         self.written = 0
+        self.messages = 0
         self.kept = 0  # from here on bytes are kept but not yet in ``parts``
 
     def error(self, offset: int, what: str) -> ReadError:
@@ -191,8 +193,12 @@ class _Walk:
                     self.too_long(schema, field, tag, start, length, end - pos)
                 if field is None or (field.wire != 2 and field.kind != _NUMBERS):
                     self.drop(start, stop)
+                elif field.kind == _MESSAGE:
+                    self.messages += 1
+                    if length > self.small:
+                        self.inside(field, start, pos, stop, depth)
                 elif length > self.small:
-                    self.large(schema, field, start, pos, stop, depth)
+                    self.large(schema, field, start, pos, stop)
                 pos = stop
                 continue
             if wire == 0:
@@ -215,6 +221,8 @@ class _Walk:
                 self.drop(start, pos)
             elif field.kind == _NUMBERS:
                 pos = self.run(schema, field, start, pos, end)
+        if self.messages > MOST_MESSAGES and not self.strict:
+            raise self.error(end, f"there are more than {MOST_MESSAGES:,} messages; this is no model to be read")
         if pos > end:
             raise self.error(end, f"{schema.name} is longer than what holds it; the file is damaged")
 
@@ -246,20 +254,21 @@ class _Walk:
             body += b"\x20\x01"
         self.write(_varint(MARK << 3 | 2) + _varint(len(body)) + body)
 
-    def large(self, schema: _Schema, field: _Field, start: int, pos: int, stop: int, depth: int) -> None:
-        """A field of more than SMALL bytes: look inside, drop, or keep."""
-        if field.kind == _MESSAGE:
-            self.keep_until(start)
-            self.kept = pos
-            slot = len(self.parts)
-            self.parts.append(b"")
-            before = self.written
-            self.message(_schema(field.message), pos, stop, depth + 1)
-            self.keep_until(stop)
-            head = _varint(field.number << 3 | 2) + _varint(self.written - before)
-            self.parts[slot] = head
-            self.written += len(head)
-            return
+    def inside(self, field: _Field, start: int, pos: int, stop: int, depth: int) -> None:
+        """A message field: walk it, then write its head with the length of what was kept."""
+        self.keep_until(start)
+        self.kept = pos
+        slot = len(self.parts)
+        self.parts.append(b"")
+        before = self.written
+        self.message(_schema(field.message), pos, stop, depth + 1)
+        self.keep_until(stop)
+        head = _varint(field.number << 3 | 2) + _varint(self.written - before)
+        self.parts[slot] = head
+        self.written += len(head)
+
+    def large(self, schema: _Schema, field: _Field, start: int, pos: int, stop: int) -> None:
+        """A payload, string or list of more than SMALL bytes: drop or keep."""
         length = stop - pos
         if schema.marked and length > SMALL:
             self.drop(start, stop)
