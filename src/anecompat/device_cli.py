@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from anecompat.checking import Report, check_model
-from anecompat.errors import UsageError
+from anecompat.errors import AnecompatError, UsageError
 from anecompat.ir import Model
 from anecompat.targets import Target, parse_targets
 
@@ -89,6 +89,8 @@ def measure(
         timeout=options.timeout or device.DEFAULT_TIMEOUT,
         logdir=options.logdir,
     )
+    for warning in trace.warnings:
+        print(f"anecompat: warning: {warning}", file=sys.stderr)
     if options.logdir:
         device.write_log(trace, options.logdir)
     if options.format == "json":
@@ -102,7 +104,7 @@ def measure(
         measured = from_trace(trace, model)
         predicted = check_model(model, targets_of(measured, None))
         sys.stdout.write(compared(compare(predicted, measured), width=width) + "\n\n")
-    except UsageError as error:
+    except AnecompatError as error:  # what was measured stands, whatever becomes of the prediction
         sys.stdout.write(f"No prediction to set beside it: {error}\n\n")
     sys.stdout.write(lines[-1] + "\n")
     sys.stdout.flush()
