@@ -74,12 +74,19 @@ def _schema(message: Any) -> _Schema:
             elif wire == 2:
                 kind = _TEXT
             else:
-                kind = _NUMBERS if field.is_repeated else _NUMBER
+                kind = _NUMBERS if _repeated(field) else _NUMBER
             text = field.type == FieldDescriptor.TYPE_STRING
             fields[field.number] = _Field(field.name, field.number, kind, wire, field.message_type, text)
         found = _Schema(message.name, fields, MARK in message.fields_by_number, message.name in PROSE)
         _schemas[message.full_name] = found
     return found
+
+
+def _repeated(field: Any) -> bool:
+    """protobuf 6.31 added ``is_repeated``; later versions are to drop ``label``."""
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED)
 
 
 def _varint(value: int) -> bytes:
