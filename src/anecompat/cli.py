@@ -381,9 +381,9 @@ def _knowledge(options: argparse.Namespace) -> int:
 
     width = _width()
     if options.command == "chips":
-        text = knowledge_pages.chips_page(options.chip)
+        text = knowledge_pages.chips_page(options.chip, width)
     elif options.command == "ops":
-        text = knowledge_pages.operations_page(options.operation)
+        text = knowledge_pages.operations_page(options.operation, width)
     else:
         text = rule_pages.rules_page(options.rule, width)
     sys.stdout.write(text.rstrip("\n") + "\n")

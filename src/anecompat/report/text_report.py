@@ -135,7 +135,7 @@ def _table(report: Report, width: int, color: bool) -> Iterator[str]:
         status = paint(f"{_short(entry.status):<{label}}", _COLOR_OF.get(entry.status, "bold"), color=color)
         head = f"  {status}  {share:>11}  {segments:>12}  "
         plain = label + 2 + 2 + 11 + 2 + 12 + 2
-        if plain + 24 > width:
+        if plain + 40 > width:
             yield head.rstrip()
             yield wrapped(chips_text(group), width, "      ")
         else:
@@ -176,7 +176,7 @@ def _details(report: Report, group: Sequence[TargetReport], width: int, color: b
     if len(verdict.parts) > 1:
         for stage, function, status in verdict.parts:
             yield wrapped(f"{shown(stage or function)}: {status}", width, "  - ", "    ")
-    yield from _segments(report.outline, verdict, report.basis)
+    yield from _segments(report.outline, verdict, report.basis, width)
     yield from _causes(report.outline, verdict, width, color)
     yield from _forecast(report, verdict, width, color)
     for advice in dict.fromkeys(sentence for entry in spoken for sentence in entry.advice):
@@ -203,14 +203,15 @@ def _summary(verdict: Verdict, report: Report) -> str:
     return text
 
 
-def _segments(outline: Outline, verdict: Verdict, basis: str) -> Iterator[str]:
+def _segments(outline: Outline, verdict: Verdict, basis: str, width: int) -> Iterator[str]:
     word = "Predicted segment" if basis == "predicted" else "Intercepted evaluation of model"
     link = "with model key" if basis == "predicted" else "with key"
     for segment in verdict.segments[:_SEGMENTS_SHOWN]:
         yield f"{word} {link}: {json.dumps(segment.key(), separators=(',', ':'))}"
-        yield f"    {_segment_words(outline, segment)}"
+        yield wrapped(_segment_words(outline, segment), width, "    ", "      ")
     if len(verdict.segments) > _SEGMENTS_SHOWN:
-        yield f"    ... and {len(verdict.segments) - _SEGMENTS_SHOWN} more segments (all of them with --format json)"
+        more = count(len(verdict.segments) - _SEGMENTS_SHOWN, "more segment")
+        yield wrapped(f"... and {more} (all of them with --format json)", width, "    ", "      ")
 
 
 def _segment_words(outline: Outline, segment: Segment) -> str:
@@ -246,7 +247,7 @@ def _causes(outline: Outline, verdict: Verdict, width: int, color: bool) -> Iter
             continue
         if effects[0] in (Effect.REFUSED, Effect.UNKNOWN):
             findings.sort(key=_worth)
-        yield paint(f"  {heading}:", "bold", color=color)
+        yield paint(wrapped(f"{heading}:", width, "  "), "bold", color=color)
         brief = effects[0] in (Effect.RISK, Effect.NOTE)
         for finding in findings:
             yield from _finding(outline, finding, width, color, brief)
