@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from anecompat.checking import Report, TargetReport
 from anecompat.errors import UsageError
 from anecompat.findings import Status
 from anecompat.ir import Operation
-from anecompat.report.words import count, shown, wrapped
-
-_MOST = 40
+from anecompat.report.words import count, ranges, shown, tally, wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +102,28 @@ def _lines(comparison: Comparison, names: tuple[str, str], width: int) -> Iterat
             yield wrapped(f"They agree on {about}: {count(told, 'operation')} told by both.", width)
             continue
         yield wrapped(f"They differ on {about} for {len(differences):,} of {count(told, 'operation')}:", width)
-        for difference in differences[:_MOST]:
-            operation = difference.operation
-            name = shown(operation.outputs[0].name if operation.outputs else operation.name, 50)
-            rules = f" ({', '.join(difference.rules)})" if difference.rules else ""
-            said = f"{first} {_word(difference.first)}, {second} {_word(difference.second)}{rules}"
-            yield wrapped(f"{operation.index} {operation.type} {name}: {said}", width, "  - ", "    ")
-        if len(differences) > _MOST:
-            yield f"    ... and {len(differences) - _MOST:,} more"
+        yield from _differences(differences, names, width)
     mine, theirs = len(one.verdict.segments), len(two.verdict.segments)
     yield wrapped(f"Engine segments: {first} {mine}, {second} {theirs}.", width)
+
+
+def _differences(differences: Sequence[Difference], names: tuple[str, str], width: int) -> Iterator[str]:
+    """Equal differences told together, the rarest first: those are most likely to be about a rule."""
+    groups: dict[tuple[str, str], list[Difference]] = {}
+    for difference in differences:
+        groups.setdefault((_word(difference.first), _word(difference.second)), []).append(difference)
+    for (mine, theirs), found in sorted(groups.items(), key=lambda item: len(item[1])):
+        said = f"{names[0]} {mine}, {names[1]} {theirs}"
+        rules = sorted({rule for difference in found for rule in difference.rules if not rule.startswith("ANE6")})
+        tail = f" ({', '.join(rules)})" if rules else ""
+        first = found[0].operation
+        if len(found) == 1:
+            name = shown(first.outputs[0].name if first.outputs else first.name, 50)
+            yield wrapped(f"{first.index} {first.type} {name}: {said}{tail}", width, "  - ", "    ")
+        else:
+            where = ranges([difference.operation.index for difference in found])
+            types = tally(difference.operation.type for difference in found)
+            yield wrapped(f"{count(len(found), 'operation')} {where} ({types}): {said}{tail}", width, "  - ", "    ")
 
 
 def _word(value: bool | str | None) -> str:
