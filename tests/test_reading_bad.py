@@ -144,6 +144,14 @@ def test_a_foreign_folder_says_what_it_holds(tmp_path: Path) -> None:
     assert sentence(half).startswith("this looks like a package without its Manifest.json")
 
 
+def test_links_to_elsewhere_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "other", {"B.mlmodel": network()})
+    folder = write(tmp_path / "f", {"A.mlmodel": network()})
+    (folder / "link").symlink_to(tmp_path / "other")
+    (folder / "loop").symlink_to(tmp_path)
+    assert read(folder).format == "mlmodel"
+
+
 def test_several_models_are_named(tmp_path: Path) -> None:
     files = {f"m{i}.mlmodel": network() for i in range(7)} | {"p.mlpackage/" + n: d for n, d in package().items()}
     folder = write(tmp_path / "f", files)

@@ -132,6 +132,9 @@ def test_links(tmp_path: Path) -> None:
     assert f"m/dangling: a symbolic link to {folder / 'gone'}, which does not exist" in refused(source, "dangling")
     with pytest.raises(ReadError, match="outside the model"):
         source.at("up")
+    with pytest.raises(ReadError, match="outside the model"):
+        source.children("up")
+    assert source.children("here") == ("a",)
     link = tmp_path / "link.mlpackage"
     link.symlink_to(folder)
     assert open_source(link).read("inner", 9) == b"a"

@@ -135,6 +135,17 @@ def test_numbers_packed_or_each_with_its_tag(always_pruned: None, packed: bool, 
     assert list(wire.payload(source, "m", held, "floatValue")) == numbers
 
 
+def test_a_value_of_a_file_that_is_gone(always_pruned: None, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(field(1, bytes(4000)))
+    source = open_source(path)
+    held = wire.parse(source, "m", "TensorValue.RepeatedFloats")
+    source.close()
+    path.unlink()
+    with pytest.raises(Unknown, match=r"the value cannot be read any more: .*there is no such file"):
+        wire.payload(source, "m", held, "values")
+
+
 def test_a_value_of_a_megabyte_is_not_fetched(always_pruned: None) -> None:
     source = source_of(field(1, bytes(wire.MOST_FETCHED + 4)))
     held = wire.parse(source, "m", "TensorValue.RepeatedFloats")

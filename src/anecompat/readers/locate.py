@@ -59,7 +59,12 @@ def _survey(source: Source) -> tuple[list[tuple[str, str]], list[tuple[str, str]
     others: list[tuple[str, str]] = []
     queue = [("", 0)]
     for folder, depth in queue:  # grows while it is walked
-        children = source.children(folder)
+        try:
+            children = source.children(folder)
+        except ReadError:
+            if not folder:
+                raise
+            continue  # a folder that may not be listed, or a link that leaves
         if MANIFEST in children or is_compiled(children):
             models.append((folder, ""))
             continue

@@ -135,8 +135,10 @@ class FolderSource:
     def children(self, folder: str = "") -> tuple[str, ...]:
         if self._only:
             return () if folder else (self._only,)
+        inside = checked(folder, self.place())
+        self._stay_inside(inside)
         try:
-            with os.scandir(self._root / checked(folder, self.place())) as entries:
+            with os.scandir(self._root / inside) as entries:
                 return tuple(sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries))
         except (FileNotFoundError, NotADirectoryError):
             return ()

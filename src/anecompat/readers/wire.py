@@ -364,7 +364,10 @@ def payload(source: Source, name: str, holder: Any, field: str) -> Any:
         raise Unknown(f"the value is {total:,} bytes long, and so much is not read of a value")
     if len(kept) or len(marks) > 1:
         raise Unknown("the value lies in several pieces of the file")
-    data = source.read_at(name, marks[0].offset, marks[0].length)
+    try:
+        data = source.read_at(name, marks[0].offset, marks[0].length)
+    except ReadError as error:  # the file may be gone by now
+        raise Unknown(f"the value cannot be read any more: {error}") from None
     if len(data) < marks[0].length:
         raise Unknown("the value lies beyond the end of the file")
     if not marks[0].tagged:
