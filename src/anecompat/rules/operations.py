@@ -302,15 +302,3 @@ def undescribed_network() -> None:
     ## What to change
     Copy the whole .mlmodelc folder again.
     """
-
-
-@graph_rule("ANE803", "unused-weights-missing")
-def weights_missing() -> None:
-    """A weight file that the model names is missing or too short.
-
-    ## Why it matters
-    The structure decides where operations run, so the model was judged all the same; Core ML will not load it.
-
-    ## What to change
-    Copy the package again with its folder.
-    """
