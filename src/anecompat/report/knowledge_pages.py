@@ -201,5 +201,3 @@ def _statements(entries: Sequence[Support], width: int) -> list[str]:
     if len(entries) > 1:
         lines.append(wrapped("Where lines overlap, the narrower one is the answer.", width))
     return lines
-
-
