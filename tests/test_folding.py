@@ -37,3 +37,25 @@ def test_folded_operations(operation: str, target: str, eligible: list[bool | No
     assert list(verdict.eligible) == eligible
     assert verdict.status is status
     assert [index for index, rules in verdict.by_operation.items() if "ANE110" in rules] == [0, 2, 3]
+
+
+COMPRESSED = """
+func main<ios17>(tensor<fp16, [1, 4, 768]> x) {
+    tensor<fp16, [50257, 768]> head = constexpr_lut_to_dense()[indices = tensor<uint8, [19298688]>(BLOBFILE(
+        path = string("@model_path/weights/weight.bin"), offset = uint64(64))), lut = tensor<fp16, [16]>(BLOBFILE(
+        path = string("@model_path/weights/weight.bin"), offset = uint64(128))),
+        shape = tensor<uint32, [2]>([50257, 768])];
+    tensor<fp16, [1, 4, 50257]> y = linear(x = x, weight = head);
+} -> (y);
+"""
+
+
+@pytest.mark.parametrize(("target", "messages"), [
+    ("M4", []),
+    ("M1@macos14", ["its output is 50,257 long along width; 16,384 is the limit"]),
+])  # fmt: skip
+def test_unpacked_weights_are_constants(target: str, messages: list[str]) -> None:
+    model = number(parse_model(COMPRESSED, "compressed"))
+    verdict = check_model(model, parse_targets([target])).targets[0].verdict
+    assert len(verdict.eligible) == 1  # what unpacks weights gets no device
+    assert [f.message for f in verdict.findings if f.rule == "ANE302"] == messages

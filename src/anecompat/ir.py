@@ -143,6 +143,11 @@ class Value:
         self.const = const
 
     @property
+    def is_constant(self) -> bool:
+        """Whether it is known before the model runs: a constant, or weights that a ``constexpr_*`` unpacks."""
+        return self.const is not None or (self.producer is not None and self.producer.is_constexpr)
+
+    @property
     def tensor(self) -> TensorType:
         """The tensor this value carries (a state's own tensor); Unknown for lists and dictionaries."""
         if isinstance(self.type, TensorType):

@@ -249,7 +249,7 @@ def _findings(
 
 
 def _is_integer(value: Value) -> bool:
-    return value.const is None and isinstance(value.type, TensorType) and value.type.dtype in _WHOLE
+    return not value.is_constant and isinstance(value.type, TensorType) and value.type.dtype in _WHOLE
 
 
 _WHOLE = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"}
@@ -317,7 +317,7 @@ def _name(operation: Operation) -> str:
 
 
 def _bound(operation: Operation) -> Iterable[Value]:
-    return (value for values in operation.inputs.values() for value in values if value.const is None)
+    return (value for values in operation.inputs.values() for value in values if not value.is_constant)
 
 
 def _host_findings(model: Model) -> Iterator[Finding]:

@@ -74,7 +74,7 @@ def _work(outline: Outline, eligible: tuple[bool | None, ...]) -> tuple[float, f
         flops += operation_flops(operation)
         for bound in operation.inputs.values():
             for value in bound:
-                if value.const is not None and id(value) not in seen:
+                if value.is_constant and id(value) not in seen:
                     seen.add(id(value))
                     traffic += bytes_of(value)
     segments = 0

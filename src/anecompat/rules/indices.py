@@ -45,7 +45,7 @@ def gather_index_type(operation: Operation, scope: Scope) -> Iterator[Reason]:
             core_ml_code=120,
             core_ml_text="Unsupported gather index type",
         )
-    elif indices.const is not None:
+    elif indices.is_constant:
         yield Reason(
             f"its constant indices have the type {dtype}; only uint16 ones were measured",
             INFERRED,
@@ -95,7 +95,7 @@ def computed_parameter(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """
     for argument in _SHAPING.get(operation.type, ()):
         value = operation.input(argument)
-        if value is not None and value.const is None:
+        if value is not None and not value.is_constant:
             # A range with any computed bound is reported for its start, whichever bound it is.
             named = "start" if operation.type == "range_1d" else argument
             yield Reason(

@@ -21,7 +21,7 @@ def data_inputs(operation: Operation) -> Iterator[tuple[str, Value]]:
     """The values an operation computes on: computed ones always, constants where the argument means data."""
     for argument, bound in operation.inputs.items():
         for value in bound:
-            if value.const is None or (argument in _DATA and isinstance(value.type, TensorType) and value.type.rank):
+            if not value.is_constant or (argument in _DATA and isinstance(value.type, TensorType) and value.type.rank):
                 yield argument, value
 
 
@@ -77,7 +77,7 @@ def integer_tensor(operation: Operation, scope: Scope) -> Iterator[Reason]:
         )
         return
     y = operation.input("y")
-    compared = operation.type in _COMPARISONS and y is not None and y.const is not None
+    compared = operation.type in _COMPARISONS and y is not None and y.is_constant
     yield Reason(
         f"a tensor of type {found} flows through it",
         MEASURED if scope.generation >= 14 and scope.major >= 26 else INFERRED,
@@ -296,11 +296,6 @@ def axes_of(shape: tuple[int | None, ...]) -> tuple[tuple[str, int | None], ...]
     return tuple(zip(names[-len(shape) :], shape, strict=True)) if shape else ()
 
 
-# Operations whose output may be wider than the tensor limit: the one report is a 262,144-channel 1x1 convolution that
-# stayed on the engine of an A19 Pro while the element-wise operations behind it left.
-_WIDE_OUTPUT = {"conv", "linear"}
-
-
 @rule("ANE302", "oversized-dimension")
 def oversized_dimension(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """A tensor is longer along one axis than the engine accepts.
@@ -336,7 +331,8 @@ def oversized_dimension(operation: Operation, scope: Scope) -> Iterator[Reason]:
             limit = scope.limit(f"tensor_{axis}")
             if dim <= limit.value:
                 continue
-            if operation.type in _WIDE_OUTPUT and where == "its output":
+            if operation.type == "conv" and axis == "channels" and where == "its output" and scope.generation >= 16:
+                # 262,144 channels of a 1x1 convolution stayed there; the element-wise operations behind it left.
                 yield Reason(
                     f"{where} is {dim:,} long along {axis}; {limit.value:,} is the limit, but a wider convolution was "
                     "reported on the engine of an A19 Pro",
