@@ -195,9 +195,7 @@ def test_support(operation: str, engine: str, release: tuple[int, ...], status: 
         ("sin", "sin", "H14", (26, 0), "no", "inferred"),
     ],
 )
-def test_layer(
-    kind: str, operation: str, engine: str, release: tuple[int, ...], status: str, certainty: str
-) -> None:
+def test_layer(kind: str, operation: str, engine: str, release: tuple[int, ...], status: str, certainty: str) -> None:
     answer = knowledge.layer(kind, engine, release, operation)
     assert answer is not None
     assert (answer.status, answer.certainty) == (status, certainty)

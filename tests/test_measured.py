@@ -85,11 +85,15 @@ def trace(status: int = 1) -> Trace:
     def placement(index: int, name: str, type: str, devices: tuple[str, ...], preferred: str) -> TracePlacement:
         return TracePlacement((name,), type, "main", index=index, supported=devices, preferred=preferred)
 
-    segments = tuple(
-        TraceSegment(n, n, {"isegment": n}, (TraceTensor(i, (4, 4, 1, 8, 1)),), (TraceTensor(o, (4, 4, 1, 8, 1)),), "key",
-                     ("_ANEClient",), 0, 21, 0.001, True, operations=(index,))
-        for n, (i, o, index) in enumerate([("x", "a", 0), ("b", "y", 2)])
-    )  # fmt: skip
+    def segment(n: int, source: str, result: str, index: int) -> TraceSegment:
+        shape = (4, 4, 1, 8, 1)
+        inputs, outputs = (TraceTensor(source, shape),), (TraceTensor(result, shape),)
+        seen = ("_ANEClient",)
+        return TraceSegment(
+            n, n, {"isegment": n}, inputs, outputs, "key", seen, 0, 21, 0.001, True, operations=(index,)
+        )
+
+    segments = (segment(0, "x", "a", 0), segment(1, "b", "y", 2))
     both = ("CPU", "ANE")
     run = TraceRun(
         "main", {}, status, ("two evaluations",), segments=segments, between=(1,),

@@ -220,7 +220,7 @@ SENTENCES = [
      "Core ML is expected to run 1 of 2 operations on the engine and to keep 1 on the CPU."),
     ([cost(0, 50)], [True], "Core ML is expected to run 1 of 1 operations on the engine."),
     ([cost(0, 50), cost(0, 9)], [True, None],
-     "Core ML is expected to run 1 of 2 operations on the engine; 1 are too close to call."),
+     "Core ML is expected to run 1 of 2 operations on the engine; 1 is too close to call."),
     ([cost(0, 50)], [None],
      "Whether Core ML would choose the engine is too close to call with the known cost tables."),
     ([cost(0, 50)], [False], "Nothing in it can leave the CPU."),

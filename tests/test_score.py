@@ -214,3 +214,31 @@ def test_a_tally_begins_empty(tool: ModuleType) -> None:
     assert all(not getattr(empty, field.name) for field in dataclasses.fields(empty))
     assert tool.percent(0, 0) == "-"
     assert tool.percent(1, 3) == "33.3 %"
+
+
+def test_a_folder_of_traces(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anecompat.measure.digest import structure_digest
+    from anecompat.readers import read
+    from test_measured import NETWORK, trace
+
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "network.mil").write_text(NETWORK)
+    structure = structure_digest(read(str(tmp_path / "models" / "network.mil")))
+    measured = trace()
+    measured = dataclasses.replace(
+        measured, model=dataclasses.replace(measured.model, structure=structure), compute_units="cpu-and-ne"
+    )
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces" / "known.json").write_text(measured.to_json())
+    (tmp_path / "traces" / "foreign.json").write_text(trace().to_json())
+    arguments = ["score", "--traces", str(tmp_path / "traces"), "--models", str(tmp_path / "models")]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert tool.main() == 0
+    said = capsys.readouterr()
+    # Of three operations the stand-in's plan lists the engine for all; we refuse the cumulative sum.
+    assert "| known.json: M2, macOS 26.5, cpu-and-ne | 1 | 3 | 66.7 % | 0.0 % |" in said.out
+    assert "network: operation 1 cumsum is accepted, predicted otherwise" not in said.out
+    assert "known: operation 1 cumsum is accepted, predicted otherwise" in said.out
+    assert "foreign.json: no model under" in said.err

@@ -1,4 +1,4 @@
-"""Feed the readers broken files: whatever the bytes, a model or one clear error, in bounded time and memory.
+"""Feed broken files: whatever the bytes, a report or one clear error, in bounded time and memory.
 
     python tools/fuzz.py --seconds 600 [--found FOLDER] [--seed N]
 
@@ -31,10 +31,14 @@ from types import FrameType
 from typing import Any
 
 from anecompat import readers
+from anecompat.checking import check_model
 from anecompat.errors import AnecompatError
 from anecompat.ir import Model, Unknown
+from anecompat.measured import from_analytics, is_analytics_file
 from anecompat.proto import Model as ModelMessage
 from anecompat.readers import wire
+from anecompat.readers.analytics import read_analytics
+from anecompat.targets import parse_targets
 
 ROOT = Path(__file__).resolve().parent.parent
 READERS = str(Path(readers.__file__).parent)
@@ -42,6 +46,8 @@ SECONDS_FREE, SECONDS_PER_BYTE = 3.0, 1e-4  # a noisy machine, and the walk's mi
 MOST_MEMORY = 4 << 30
 MOST_SEED = 400_000  # bytes: larger files are slow to damage and say no more
 MOST_PARENTS = 3000
+
+TARGETS = parse_targets(["M1@macos14", "M4"])
 
 Files = dict[str, bytes]  # an input: one file named "", or a folder
 
@@ -106,6 +112,7 @@ def _made() -> Iterator[Files]:
         "Data/com.apple.CoreML/weights/weight.bin": _weights(),
     }
     yield package
+    yield {"": ANALYTICS.encode()}
     yield {"": _packed(package, zipfile.ZIP_DEFLATED)}
     yield {"": _packed({"M.mlmodel": network.SerializeToString()}, zipfile.ZIP_STORED)}
     yield {"": TEXT.encode()}
@@ -138,6 +145,19 @@ NETWORK = {
         {"name": "p", "type": "pool", "bottom": "r", "top": "p", "size_x": 2, "size_y": 2, "stride_x": 2},
     ],
 }
+
+
+BACKENDS = 'BackendSupport = list<string, 3>(["bnns", "classic_cpu", "ane"])'
+ANALYTICS = f"""program(1.3)
+{{
+    func main<ios18>(tensor_buffer<fp16, shape=[1, 8, 4, 4], strides=[128, 16, 4, 1]> x0)
+        [Launch_ane_ms = fp64(0x1p-3)] {{
+        tensor<fp16, [1, 8, 4, 4]> x1 = tensor_buffer_to_tensor<ios17>(input = x0)[{BACKENDS}];
+        tensor<fp16, [1, 8, 4, 4]> y = cosh(x = x1)[{BACKENDS}, SelectedBackend = string("bnns"), EstimatedRuntime =
+            dict<string, fp64>({{{{"bnns", 0.004}}}}), ValidationMessage = dict<string, string>({{{{"ane", "no"}}}})];
+    }} -> (y);
+}}
+"""
 
 
 def _network() -> Any:
@@ -376,7 +396,11 @@ def attempt(path: Path, size: int, prune: bool = False) -> str:
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, allowed)
     try:
-        use(readers.read(path, verify_weights=True))
+        model = readers.read(path, verify_weights=True)
+        use(model)
+        check_model(model, TARGETS).to_json()
+        if is_analytics_file(str(path)):
+            from_analytics(read_analytics(path.read_text("utf-8", "replace"), str(path)), str(path)).to_json()
     except AnecompatError as error:
         return f"an error of several lines: {error!r}" if "\n" in str(error) or not str(error) else ""
     except TooSlow:

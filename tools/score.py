@@ -1,6 +1,7 @@
 """Score the predictor against published measurements and write docs/score.md.
 
     python tools/score.py [--check]
+    python tools/score.py --traces FOLDER [--models FOLDER]
 
 Runs over ``../shared/truth`` (or $ANECOMPAT_SHARED/truth) where it is present, and over the evidence the repository
 carries in ``tests/evidence``. The measures are kept apart: refusals (eligibility), placement, verdict, reason, unknown.
@@ -14,6 +15,7 @@ import csv
 import json
 import os
 import sys
+import tempfile
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -22,8 +24,14 @@ from pathlib import Path
 
 from anecompat.checking import check_model
 from anecompat.costs import estimate, table_for
+from anecompat.errors import AnecompatError
 from anecompat.findings import Status, Verdict
 from anecompat.ir import Model, number
+from anecompat.measure.digest import structure_digest
+from anecompat.measure.probe import probes, read_bundle
+from anecompat.measure.probe.build import build
+from anecompat.measure.trace import Trace, TraceError, load_trace
+from anecompat.measured import from_trace
 from anecompat.readers import read
 from anecompat.readers.mil_text import parse_model
 from anecompat.targets import parse_targets
@@ -352,6 +360,70 @@ def evidence_case(target: str, case: dict) -> Truth:
     return Truth(case["name"], model, target, supported, list(case.get("placed", [None] * len(supported))), reasons)
 
 
+# ---- Traces that volunteers send ----
+
+
+def traces(folder: Path, models: Path) -> Iterator[tuple[str, list[Truth]]]:
+    """Measurements of our own kind: trace.json files and probe bundles (*.jsonl), each scored as a run.
+
+    A trace names its model by a digest of the graph; the model is looked for under ``models``. The models of a bundle
+    are built again, which needs coremltools.
+    """
+    known: dict[str, Model] = {}
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            trace = load_trace(path)
+        except TraceError as error:
+            print(f"{path.name}: {error}", file=sys.stderr)
+            continue
+        if not known:
+            known = _by_structure(models)
+        model = known.get(trace.model.structure)
+        if model is None:
+            print(f"{path.name}: no model under {models} has its graph", file=sys.stderr)
+        else:
+            yield _trace_name(path, trace), [_trace_truth(path.stem, trace, model)]
+    for path in sorted(folder.rglob("*.jsonl")):
+        with tempfile.TemporaryDirectory() as scratch:
+            names = {probe.name: probe for probe in probes()}
+            entries = [entry for entry in read_bundle(path) if entry.probe["name"] in names]
+            found = [
+                _trace_truth(
+                    entry.probe["name"], entry.trace, read(str(build(names[entry.probe["name"]], Path(scratch))))
+                )
+                for entry in entries
+            ]
+        if found:
+            yield _trace_name(path, entries[0].trace), found
+
+
+def _by_structure(models: Path) -> dict[str, Model]:
+    known: dict[str, Model] = {}
+    suffixes = (".mlpackage", ".mlmodel", ".mlmodelc", ".mil")
+    for path in sorted(each for each in models.rglob("*") if each.suffix in suffixes):
+        if any(parent.suffix in suffixes for parent in path.relative_to(models).parents):
+            continue
+        try:
+            model = read(str(path))
+        except AnecompatError:
+            continue
+        known[structure_digest(model)] = model
+    return known
+
+
+def _trace_name(path: Path, trace: Trace) -> str:
+    return f"{path.name}: {trace.device.chip}, {trace.device.os}, {trace.compute_units}"
+
+
+def _trace_truth(name: str, trace: Trace, model: Model) -> Truth:
+    seen = from_trace(trace, model).targets[0].verdict
+    assert seen.forecast is not None
+    target = f"{trace.device.chip.removeprefix('Apple ')}@{trace.device.os.replace(' ', '').lower()}"
+    everything = trace.compute_units != "cpu-and-ne"
+    reasons = {i: f.core_ml_text for f in seen.findings if f.core_ml_text for i in f.operations}
+    return Truth(name, model, target, list(seen.eligible), list(seen.forecast.placed), reasons, everything)
+
+
 # ---- The page --------------------------------------------------------------------------------------------------------
 
 
@@ -379,7 +451,19 @@ HEAD = (
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--check", action="store_true", help="write nothing")
+    options.add_argument(
+        "--traces", type=Path, help="score these measurements instead: trace.json files, probe bundles"
+    )
+    options.add_argument("--models", type=Path, default=SHARED / "models", help="where the models of traces lie")
     chosen = options.parse_args()
+    if chosen.traces is not None:
+        print(HEAD)
+        failed = False
+        for name, truths in traces(chosen.traces, chosen.models):
+            tally = score(truths)
+            failed = failed or tally.false_full > 0
+            print(row(name, tally), *(f"\n  {miss}" for miss in tally.misses), sep="")
+        return 1 if failed else 0
     lines = [
         "# The score",
         "",

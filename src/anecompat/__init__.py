@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from anecompat.ir import Model
     from anecompat.readers import read
 
-__version__ = "1.0.0.dev0"
+__version__ = "0.9.0"
 
 __all__ = [
     "AnecompatError",

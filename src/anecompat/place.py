@@ -209,11 +209,11 @@ def forecast(
         chosen_ms=nominal.cost,
         cpu_ms=nominal.cpu_cost,
         engine_ms=None if nominal.engine_cost == _INF else nominal.engine_cost,
-        sentence=_sentence(placed, nominal, sum(hopeful)),
+        sentence=_sentence(placed, nominal, sum(hopeful), len(alternatives)),
     )
 
 
-def _sentence(placed: Sequence[str | None], path: Path, can: int) -> str:
+def _sentence(placed: Sequence[str | None], path: Path, can: int, tied: int) -> str:
     on_engine = sum(1 for label in placed if label == ANE)
     undecided = sum(1 for label in placed if label is None)
     if undecided == len(placed) or (undecided and undecided * 2 > len(placed)):
@@ -223,11 +223,13 @@ def _sentence(placed: Sequence[str | None], path: Path, can: int) -> str:
             return "Nothing in it can leave the CPU."
         return (
             f"Core ML is expected to keep it on the CPU: on the engine it would save {_ms(path.engine_saving)}, "
-            f"entering it costs {_ms(path.engine_fees)}."
+            f"entering it costs {_ms(path.engine_fees)}{', which is a tie' if tied else ''}."
         )
     kept = len(placed) - on_engine - undecided
     tail = f" and to keep {kept} on the CPU" if kept else ""
-    unsure = f"; {undecided} are too close to call" if undecided else ""
+    if tied:
+        tail += f"; {tied} of them cost the same on either side" if tied > 1 else "; one costs the same on either side"
+    unsure = f"; {undecided} {'is' if undecided == 1 else 'are'} too close to call" if undecided else ""
     return f"Core ML is expected to run {on_engine} of {len(placed)} operations on the engine{tail}{unsure}."
 
 
