@@ -354,8 +354,11 @@ def test_stages_count_beyond_nine(tmp_path: Path) -> None:
     ("kind", "detail"),
     [
         ("treeEnsembleRegressor", "decision trees, on the CPU"),
-        ("textClassifier", "Apple's text classifier, on the CPU"),
-        ("visionFeaturePrint", "Apple's image feature extractor, built into the system, on the CPU"),
+        ("textClassifier", "Apple's text classifier, outside this file; where the system runs it is not published"),
+        (
+            "soundAnalysisPreprocessing",
+            "Apple's sound preprocessing, outside this file; where the system runs it is not published",
+        ),
         ("customModel", "the app's own code, on the CPU"),
     ],
 )

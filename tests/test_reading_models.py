@@ -71,7 +71,10 @@ def test_kinds_without_layers_are_host_work(kind: str, save: Callable[[Any], Pat
     assert (model.kind, model.functions, model.stages) == (kind, (), ())
     (work,) = model.host_work
     assert (work.kind, work.partial) == (kind, True)
-    assert work.detail == f"{HOST_KINDS[kind]}, on the CPU"
+    where = (
+        ", outside this file; where the system runs it is not published" if "Apple's" in work.detail else ", on the CPU"
+    )
+    assert work.detail == HOST_KINDS[kind] + where
     assert list(model.operations()) == []
 
 

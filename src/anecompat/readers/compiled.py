@@ -23,7 +23,7 @@ from anecompat.readers.foreign import recognize, refuse_foreign
 from anecompat.readers.mil_text import feature, model_of, parse_program
 from anecompat.readers.options import Options
 from anecompat.readers.source import Source
-from anecompat.readers.spec import HOST_KINDS, PIPELINES, conversions, has_classify, metadata_of
+from anecompat.readers.spec import HOST_KINDS, PIPELINES, conversions, has_classify, host_detail, metadata_of
 from anecompat.readers.weights import Weights
 
 PROGRAM, NETWORK, METADATA = "model.mil", "model.espresso.net", "metadata.json"
@@ -256,7 +256,7 @@ class _Compiled:
         if kind == "serializedModel":
             raise ReadError("the model is sealed: only Core ML itself can open it", place=place)
         detail = HOST_KINDS.get(kind, "the app's own code" if kind == "customModel" else "a model without layers")
-        model.host_work = (HostWork(kind, f"{detail}, on the CPU", partial=True),)
+        model.host_work = (HostWork(kind, host_detail(kind, detail), partial=True),)
 
 
 def _stored(functions: Iterable[Function]) -> Iterator[tuple[str, Constant]]:

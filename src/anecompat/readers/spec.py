@@ -48,6 +48,19 @@ HOST_KINDS = {
     "audioFeaturePrint": "Apple's audio feature extractor, built into the system",
 }
 
+# Networks that come with the system: what they run on is the system's affair and not published.
+_OF_THE_SYSTEM = {
+    "textClassifier", "wordTagger", "visionFeaturePrint", "soundAnalysisPreprocessing", "gazetteer", "wordEmbedding",
+    "audioFeaturePrint",
+}  # fmt: skip
+
+
+def host_detail(kind: str, what: str) -> str:
+    """What a kind without layers does, and where: on the CPU, or wherever the system runs its own networks."""
+    if kind in _OF_THE_SYSTEM:
+        return f"{what}, outside this file; where the system runs it is not published"
+    return f"{what}, on the CPU"
+
 
 class SpecificationReader:
     """Reads the Model message of one file. ``path`` and ``format`` are those of the container."""
@@ -196,7 +209,7 @@ class SpecificationReader:
             detail = f"the app's own class {message.customModel.className!r}"
         else:
             detail = HOST_KINDS.get(kind, "a model without layers")
-        model.host_work = (HostWork(kind, f"{detail}, on the CPU", partial=True),)
+        model.host_work = (HostWork(kind, host_detail(kind, detail), partial=True),)
 
 
 def metadata_of(message: Any) -> dict[str, str]:
