@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         help="a chip (M1, m1-pro, a17pro), an engine generation (h13) or all; @macos14, @ios18 pin the system; "
         "repeated or comma-separated",
     )  # fmt: skip
-    check.add_argument("--compute-units", default="cpu-and-ne", metavar="UNITS",
+    check.add_argument("--compute-units", default=None, metavar="UNITS",
                        help="cpu-and-ne (the default; predictions know no costs of the GPU) or all")  # fmt: skip
     check.add_argument("--format", default="text", choices=("text", "json"), help="text (the default) or json")
     check.add_argument("--indent", action="store_true", help="indent the JSON for people")
@@ -190,7 +190,7 @@ def _check(options: argparse.Namespace) -> int:
     from anecompat.report.words import shown
     from anecompat.targets import parse_targets
 
-    units = options.compute_units.lower().replace("_", "-")
+    units = (options.compute_units or "cpu-and-ne").lower().replace("_", "-")
     if units not in ("cpu-and-ne", "all"):
         raise UsageError(f"--compute-units {options.compute_units}: cpu-and-ne or all; without the Neural Engine there "
                          "is nothing to predict")  # fmt: skip
@@ -199,9 +199,17 @@ def _check(options: argparse.Namespace) -> int:
     targets = None if options.target is None else parse_targets(options.target)
     shapes = _shapes(options.shape)
     if _measures(options):
-        arguments = ["measure", options.models[0], *([options.log_dir] if options.log_dir else [])]
+        if len(options.models) > 1:
+            raise UsageError("one model is measured at a time; write `anecompat measure MODEL` for each")
+        arguments = [
+            "measure",
+            options.models[0],
+            f"--format={options.format}",
+            *([options.log_dir] if options.log_dir else []),
+        ]
         arguments += [f"--shape={text}" for text in options.shape]
         arguments += [f"--function={options.function}"] if options.function else []
+        arguments += [f"--compute-units={options.compute_units}"] if options.compute_units else []
         return _device(parser().parse_args(arguments))
     if options.log_dir and os.path.lexists(options.log_dir) and not os.path.isdir(options.log_dir):
         raise UsageError(f"--log-dir {options.log_dir}: there is a file of that name; a folder was expected")

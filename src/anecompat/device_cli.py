@@ -7,11 +7,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anecompat.checking import Report, check_model
-from anecompat.errors import AnecompatError, UsageError
+from anecompat.errors import AnecompatError, CompileError, InputError, PredictionError, ReadError, UsageError
+from anecompat.findings import Status
 from anecompat.ir import Model
 from anecompat.targets import Target, parse_targets
+
+if TYPE_CHECKING:
+    from anecompat.measure.trace import Trace
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -35,7 +40,12 @@ def add_commands(add: Add) -> None:
         "--input", action="append", default=[], metavar="INPUT=FILE", help="feed a .npy, .png or .json"
     )
     measure.add_argument("--timeout", type=float, default=None, metavar="SECONDS", help="limit of each child process")
-    measure.add_argument("--format", default="text", choices=("text", "json"), help="text, or the trace as JSON")
+    measure.add_argument(
+        "--format",
+        default="text",
+        choices=("text", "json", "trace"),
+        help="text, json (the report, as check gives it) or trace (all that was seen, to be replayed elsewhere)",
+    )
 
     compare = add(
         "compare",
@@ -93,8 +103,12 @@ def measure(
         print(f"anecompat: warning: {warning}", file=sys.stderr)
     if options.logdir:
         device.write_log(trace, options.logdir)
-    if options.format == "json":
-        sys.stdout.write(trace.to_json(indent=None) + "\n")
+    if options.format != "text":
+        text = (
+            trace.to_json(indent=None) if options.format == "trace" else _report(trace, options.model, load).to_json()
+        )
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
         return int(trace.status)
     lines = list(device.lines(trace))
     # The closing line stays the last one, as scripts expect it.
@@ -109,6 +123,30 @@ def measure(
     sys.stdout.write(lines[-1] + "\n")
     sys.stdout.flush()
     return int(trace.status)
+
+
+_ERRORS: dict[Status, type[AnecompatError]] = {
+    Status.READ_ERROR: ReadError,
+    Status.COMPILE_ERROR: CompileError,
+    Status.INPUT_ERROR: InputError,
+    Status.PREDICTION_ERROR: PredictionError,
+}
+
+
+def _report(trace: Trace, path: str, load: Callable[[str], Model]) -> Report:
+    """A measurement as a report; where it failed, or our reader does, the error stands instead of targets."""
+    from anecompat.measured import from_trace
+
+    error: AnecompatError
+    if trace.status in (Status.FULL, Status.PARTIAL, Status.NONE, Status.CANNOT_TELL):
+        try:
+            return from_trace(trace, load(path))
+        except AnecompatError as failure:
+            error = failure
+    else:
+        reasons = "; ".join(reason for run in trace.runs for reason in run.reasons) or trace.status.text
+        error = _ERRORS.get(trace.status, AnecompatError)(reasons)
+    return Report(path, None, None, (), True, error, basis="measured", compute_units=trace.compute_units)
 
 
 def replay(path: str, model: Model | None, target: Target | None = None) -> Report:
