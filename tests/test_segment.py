@@ -216,6 +216,32 @@ func main<ios18>(tensor<fp16, [1, 4]> x, tensor<bool, []> flag) {
     assert list(segment.outputs) == ["up", "down"]
 
 
+CAPTURED = {
+    "read inside": ("tensor<fp16, [1, 4]> up = relu(x = first);", "up", (2,)),
+    "returned as it is": ("", "first", (1,)),
+}
+
+
+@pytest.mark.parametrize("case", CAPTURED)
+def test_a_branch_waits_for_what_it_takes_from_outside(case: str) -> None:
+    inside, returned, ended = CAPTURED[case]
+    model = parse_model(
+        f"""
+func main<ios18>(tensor<fp16, [1, 4]> x, tensor<bool, []> flag) {{
+    tensor<fp16, [1, 4]> first = relu(x = x);
+    tensor<fp16, [1, 4]> chosen = cond(pred = flag) {{ {inside} }} -> ({returned}) {{ }} -> (x);
+    tensor<fp16, [1, 4]> last = relu(x = chosen);
+}} -> (last);
+"""
+    )
+    laid_out = outline(model)
+    names = [operation.outputs[0].name for operation in laid_out.operations]
+    before, after = segments(laid_out, [name in ("first", "last") for name in names])
+    assert (before.operations, list(before.inputs), list(before.outputs)) == ((0,), ["x"], ["first"])
+    assert before.ended_by == ended
+    assert (after.operations, list(after.inputs), list(after.outputs)) == ((len(names) - 1,), ["chosen"], ["last"])
+
+
 def test_each_function_counts_from_zero() -> None:
     text = "".join(
         f"func {name}<ios18>(tensor<fp16, [1, 8, 4, 4]> x) {{\n"

@@ -9,7 +9,7 @@ could be one: between them lies an operation that waits for the first and that t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from anecompat.findings import Segment
 from anecompat.ir import Operation, TensorType, Value
@@ -42,16 +42,25 @@ def levels(operations: Sequence[Operation], eligible: Sequence[bool | None]) -> 
     for i, operation in enumerate(operations):
         here = eligible[i] is True
         level = int(here)
-        for bound in operation.inputs.values():
-            for value in bound:
-                producer = value.producer
-                at = position.get(id(producer), -1) if producer is not None else -1
-                if 0 <= at < i:
-                    reached = result[at] + ((eligible[at] is True) is not here)
-                    if reached > level:
-                        level = reached
+        for value in _needed(operation):
+            producer = value.producer
+            at = position.get(id(producer), -1) if producer is not None else -1
+            if 0 <= at < i:
+                reached = result[at] + ((eligible[at] is True) is not here)
+                if reached > level:
+                    level = reached
         result[i] = level
     return result
+
+
+def _needed(operation: Operation) -> Iterator[Value]:
+    """Everything an operation waits for: a branch or loop also for what its blocks take from outside."""
+    for bound in operation.inputs.values():
+        yield from bound
+    for block in operation.blocks:
+        yield from block.outputs
+        for inner in block.operations:
+            yield from _needed(inner)
 
 
 def count_segments(operations: Sequence[Operation], eligible: Sequence[bool | None]) -> int:
@@ -82,10 +91,10 @@ def _of_part(outline: Outline, part: Part, eligible: Sequence[bool | None]) -> l
             for value in bound:
                 if value.producer is not None:
                     users[id(value)].append(operation)
-    leaving = {id(value) for value in part.function.outputs}
-    for operation in operations:
         for block in operation.blocks:
-            leaving.update(id(value) for value in block.outputs)
+            for value in block.outputs:
+                users[id(value)].append(operation)
+    leaving = {id(value) for value in part.function.outputs}
     ordered = sorted(groups.items(), key=lambda item: item[1][0].index)
     return [
         _segment(number, level, members, part, users, leaving, level_of)
