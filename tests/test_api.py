@@ -229,6 +229,25 @@ def test_a_coremltools_model_that_lies_nowhere() -> None:
     assert [operation.layer for operation in report.model.operations()] == ["activation"]
 
 
+@pytest.mark.parametrize(("targets", "words"), [([], "no target was given"), ([3], "a text like 'M1'.*not int")])
+def test_targets_that_are_none(targets: Any, words: str) -> None:
+    with pytest.raises(anecompat.UsageError, match=words):
+        anecompat.check(FULL, targets)
+
+
+@pytest.mark.parametrize("wish", [{"function": "other"}, {"shapes": {"x": (1, 2)}}, {"verify_weights": True}])
+def test_a_model_already_read_takes_no_wishes(wish: dict[str, Any]) -> None:
+    model = anecompat.read(FULL)
+    with pytest.raises(anecompat.UsageError, match="this model is read already"):
+        anecompat.check(model, ["M4"], **wish)
+    assert anecompat.check(model, ["M4"]).status == anecompat.check(FULL, ["M4"]).status
+
+
+def test_no_path_is_not_this_folder() -> None:
+    with pytest.raises(anecompat.ReadError, match="the path is empty"):
+        anecompat.check("")
+
+
 # ---- how light it is ----
 
 _MODULES = """

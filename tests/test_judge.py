@@ -175,6 +175,23 @@ func main<ios18>(tensor<fp16, [1, ?]> x) {
     )
 
 
+def test_what_another_listed_shape_fails_by_is_told() -> None:
+    text = """
+func main<ios18>(tensor<fp16, [1, ?]> x) {
+    tensor<fp16, [1, ?]> out = relu(x = x);
+} -> (out);
+"""
+    model = parse_model(text)
+    model.inputs = (Feature("x", "multiArray", "fp16", (1, 16), choices=((1, 16), (1, 65537), (1, 65538))),)
+    found = verdict(model)
+    assert found.eligible == (True,)
+    causes = [finding for finding in found.findings if finding.rule == "ANE302"]
+    assert [(finding.effect, finding.operations) for finding in causes] == [(Effect.BLOCKS, ())] * len(causes)
+    assert [finding.message.partition(":")[0] for finding in causes] == ["at x 1x65537", "at x 1x65538"]
+    model.inputs = (Feature("x", "multiArray", "fp16", (1, 16), choices=((1, 16), (1, 32))),)
+    assert [finding.rule for finding in verdict(model).findings] == ["ANE903"]
+
+
 # ---- answers and reasons ----
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from anecompat.costs import CostTable, Estimate, estimate, other_estimate, table_for
-from anecompat.errors import AnecompatError, ReadError
+from anecompat.errors import AnecompatError, ReadError, UsageError
 from anecompat.explain import gains
-from anecompat.findings import Forecast, Status, Verdict, worst
+from anecompat.findings import Effect, Finding, Forecast, Status, Verdict, worst
 from anecompat.ir import Model
 from anecompat.judge import judge
 from anecompat.latency import latency
@@ -20,6 +20,8 @@ from anecompat.readers import read
 from anecompat.resolve import enumerated, resolved
 from anecompat.segment import segments
 from anecompat.targets import REFERENCE, Target, default_targets, parse_targets
+
+_DECISIVE = (Effect.REFUSED, Effect.UNKNOWN, Effect.BLOCKS)
 
 # Explaining what each fix would win means predicting once more a cause: done where few verdicts are asked for.
 _EXPLAIN_UP_TO = 4
@@ -152,9 +154,18 @@ def check(
             for finding in entry.verdict.findings:
                 print(" ", finding.message)
     """
-    wanted = None if targets is None else parse_targets([targets] if isinstance(targets, str) else targets)
+    wanted = None if targets is None else _parsed([targets] if isinstance(targets, str) else list(targets))
     loaded = load(model, function=function, shapes=shapes, verify_weights=verify_weights)
     return check_model(loaded, wanted, progress=progress)
+
+
+def _parsed(texts: Sequence[Any]) -> tuple[Target, ...]:
+    for text in texts:
+        if not isinstance(text, str):
+            raise UsageError(f"a target is a text like 'M1' or 'A17 Pro@ios18', not {type(text).__name__}")
+    if not texts:
+        raise UsageError("no target was given; name one, like 'M1', or leave targets out for every chip")
+    return parse_targets(texts)
 
 
 def load(
@@ -166,6 +177,11 @@ def load(
 ) -> Model:
     """A model from whatever a caller holds: see ``check``."""
     if isinstance(model, Model):
+        if function is not None or shapes or verify_weights:
+            raise UsageError(
+                "this model is read already; give function, shapes and verify_weights to anecompat.read, or give "
+                "anecompat.check the path"
+            )
         return model
     pinned = None if shapes is None else {name: tuple(int(dim) for dim in shape) for name, shape in shapes.items()}
     if isinstance(model, (str, Path)):
@@ -212,11 +228,33 @@ def _with_other_shapes(verdict: Verdict, others: Sequence[tuple[str, Outline]], 
         return verdict
     parts = [(stage, f"{function} (default shape)", status) for stage, function, status in verdict.parts]
     statuses = [verdict.status]
+    told = {(finding.rule, finding.message) for finding in verdict.findings}
+    causes: dict[tuple[str, str], tuple[Finding, list[str]]] = {}
     for words, laid_out in others:
         judgement = judge(laid_out, target)
         statuses.append(judgement.status)
+        if judgement.status is not verdict.status:
+            for finding in judgement.findings:
+                said = (finding.rule, finding.message)
+                if finding.effect in _DECISIVE and said not in told:
+                    where = causes.setdefault(said, (finding, []))[1]
+                    if words not in where:
+                        where.append(words)
         parts.extend((stage, f"{function} ({words})", status) for stage, function, status in judgement.parts)
-    return replace(verdict, status=worst(statuses), parts=tuple(parts))
+    return replace(
+        verdict,
+        status=worst(statuses),
+        parts=tuple(parts),
+        findings=(*verdict.findings, *(_at(finding, shapes) for finding, shapes in causes.values())),
+    )
+
+
+def _at(finding: Finding, shapes: Sequence[str]) -> Finding:
+    """A cause that another listed shape has and the default one has not: it names the shape, and no operations, because
+    operations are told at the default shape."""
+    where = shapes[0] if len(shapes) == 1 else f"{shapes[0]} and {len(shapes) - 1} more of the listed shapes"
+    return replace(finding, message=f"at {where}: {finding.message}", effect=Effect.BLOCKS, operations=(), root=None,
+                   also=())  # fmt: skip
 
 
 def _verdict(

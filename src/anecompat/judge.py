@@ -340,7 +340,7 @@ def _host_findings(model: Model) -> Iterator[Finding]:
         yield Finding(
             rule=empty.id,
             name=empty.name,
-            message=f"a {model.kind} has no operation for any engine",
+            message=f"{model.kind}: it has no operation for any engine",
             effect=Effect.NOTE,
             operations=(),
             certainty=Certainty.DOCUMENTED,

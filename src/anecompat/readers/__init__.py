@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import Mapping
 
+from anecompat.errors import ReadError
 from anecompat.ir import Model
 from anecompat.readers.options import Options, Pins
 
@@ -34,6 +35,8 @@ def read(
     from anecompat.readers.locate import read_source
     from anecompat.readers.source import open_source
 
+    if not os.fspath(path):
+        raise ReadError("the path is empty; give the path of a model")
     collecting = gc.isenabled()
     gc.disable()  # tens of thousands of live objects and no garbage among them: a collection only costs
     try:
