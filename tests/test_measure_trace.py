@@ -165,6 +165,9 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TraceError, match="cannot be read"):
         load_trace(tmp_path / "binary.json")
+    (tmp_path / "other.json").write_text("[", encoding="utf-8")
+    with pytest.raises(TraceError, match=r"other\.json: the trace is not JSON"):
+        load_trace(tmp_path / "other.json")
 
 
 @pytest.mark.parametrize(

@@ -254,9 +254,14 @@ def load_trace(path: str | Path) -> Trace:
     """Read a trace.json. TraceError where it cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TraceError(f"{path}: the trace cannot be read: {error}") from error
-    return Trace.from_json(text)
+    except OSError as error:
+        raise TraceError(f"{path}: the trace cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path}: the trace cannot be read: it is not text; a trace.json was expected") from error
+    try:
+        return Trace.from_json(text)
+    except TraceError as error:
+        raise TraceError(f"{path}: {error}") from error
 
 
 @cache
