@@ -763,3 +763,29 @@ def test_closed_standard_output() -> None:
     command = f"'{sys.executable}' -m anecompat check '{FULL}' --target m4 >&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the device /dev/full is not there")
+def test_a_full_disk_is_no_bug() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "anecompat", "check", FULL], stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 7
+    assert done.stderr.startswith("anecompat: the answer could not be written: ")
+    assert "internal error" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_of_500_characters_at_60_columns(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "n" * 500
+    (tmp_path / "long.mil").write_text(
+        "program(1.0)\n{ func main<ios18>(tensor<fp16, [1, 8, 4, 4]> x) {\n"
+        f"tensor<fp16, [1, 8, 4, 4]> {name} = relu(x = x);\n}} -> ({name}); }}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("COLUMNS", "60")
+    answer = run("check", str(tmp_path / "long.mil"))
+    assert any("nnn…nnn" in line for line in answer.lines)
+    assert [line for line in answer.lines if len(line) > 60 and not line.startswith((KEY, str(tmp_path)))] == []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import io
 import os
 import shutil
@@ -104,6 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:  # a bug must never look like a clean model
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _complain(f"the answer could not be written: {error.strerror}; make room and run it again")
+            return OTHER
         if os.environ.get("ANECOMPAT_DEBUG"):
             raise
         _complain(f"internal error, please report it: {type(error).__name__}: {error} (ANECOMPAT_DEBUG=1 shows where)")

@@ -83,11 +83,11 @@ def _header(report: Report, model: Model, outline: Outline, width: int, color: b
         if features:
             yield paint(f"Model {title}:", "bold", color=color)
             for feature in features:
-                yield wrapped(_feature(feature), width, "  ", "    ")
+                yield wrapped(_feature(feature, width), width, "  ", "    ")
 
 
-def _feature(feature: Feature) -> str:
-    parts = [shown(feature.name), feature.kind]
+def _feature(feature: Feature, width: int) -> str:
+    parts = [shown(feature.name, min(60, width - 2)), feature.kind]
     if feature.dtype:
         parts.append(feature.dtype)
     if feature.color:
