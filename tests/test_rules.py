@@ -144,7 +144,11 @@ EXAMPLE_FINDINGS: dict[str, dict[str, set[str]]] = {
     },
     "ANE213": {"*": {"ANE201 refused 0", "ANE213 refused 0"}},
     "ANE214": {"*": {"ANE214 refused 0"}},
-    "ANE215": {"M1@macos14.5": {"ANE215 unknown 0"}, "M2@macos26": set(), "M4@macos27": set()},
+    "ANE215": {
+        "M1@macos14.5": {"ANE215 unknown 0"},
+        "M2@macos26": set(),
+        "M4@macos27": set(),
+    },
     "ANE217": {"*": {"ANE217 refused 0"}},
     "ANE301": {"M1@macos14.5": {"ANE301 refused 0"}, "M4@macos27": {"ANE301 refused 0"}},
     "ANE302": {"*": {"ANE302 refused 0"}},
@@ -156,6 +160,12 @@ EXAMPLE_FINDINGS: dict[str, dict[str, set[str]]] = {
     },
     "ANE307": {"*": {"ANE307 refused 0"}},
     "ANE310": {"*": {"ANE310 refused 0"}},
+    "ANE312": {
+        "M1@macos14.5": {"ANE312 unknown 0", "ANE601 risk 0"},
+        "M1@macos27": {"ANE312 unknown 0", "ANE601 risk 0"},
+        "M4@macos26": {"ANE312 unknown 0", "ANE601 risk 0"},
+        "M4@macos27": {"ANE601 risk 0"},
+    },
     "ANE401": {"*": {"ANE401 unknown 0"}},
     "ANE901": {"*": {"ANE901 refused 1,2", "ANE101 refused 0", "ANE110 note 2"}},
 }
@@ -287,14 +297,14 @@ def shuffle(factor: int) -> str:
     )
 
 
-def padded(mode: str, *amounts: int) -> str:
+def padded(mode: str, *amounts: int, value: str = "0") -> str:
     out = [1, 8, 4, 4]
     for place, amount in enumerate(amounts):
         out[len(out) - len(amounts) // 2 + place // 2] += amount
     return unary(
         SHAPES,
         f"tensor<fp16, {out}> out = pad(x = x, pad = {integers(*amounts)}, mode = "
-        f'string("{mode}"), constant_val = fp16(0));',
+        f'string("{mode}"), constant_val = fp16({value}));',
     )
 
 
@@ -424,7 +434,10 @@ CASES = [
     Case("max pool 31", pool("max_pool", 3, 31), {M4: {"ANE304 refused 0"}}),
     Case("max pool 32", pool("max_pool", 3, 32), nowhere()),
     Case("max pool 33", pool("max_pool", 3, 33), {M4: {"ANE304 refused 0"}, M1: {"ANE304 unknown 0"}}),
-    Case("global max pool", pool("max_pool", 64, 64, out="1, 8, 1, 1"), nowhere()),
+    Case("max pool 9 tall", pool("max_pool", 9, 1), nowhere()),
+    Case("max pool 10 tall", pool("max_pool", 10, 1), only("ANE304 unknown 0")),
+    Case("global max pool", pool("max_pool", 64, 64, out="1, 8, 1, 1"), only("ANE304 unknown 0")),
+    Case("global max pool of 7", pool("max_pool", 7, 7, x="1, 8, 7, 7", out="1, 8, 1, 1"), nowhere()),
     Case("average pool 14", pool("avg_pool", 14, 14), nowhere()),
     Case("average pool 15", pool("avg_pool", 14, 15), only("ANE304 unknown 0")),
     Case("global average pool", pool("avg_pool", 64, 64, out="1, 8, 1, 1"), nowhere()),
@@ -501,8 +514,13 @@ CASES = [
          nowhere(M4, M1)),
     # ANE215: padding.
     Case("constant padding", padded("constant", 1, 1, 1, 1), nowhere()),
-    Case("reflected padding", padded("reflect", 1, 1, 1, 1), {M4: set(), M2: set(), M1: {"ANE215 unknown 0"}}),
-    Case("padded channels", padded("constant", 0, 0, 1, 1, 0, 0, 0, 0), {M4: set(), M2: {"ANE215 unknown 0"}}),
+    Case("reflected padding", padded("reflect", 1, 1, 1, 1),
+         {M4: set(), M2: set(), M1: {"ANE215 unknown 0"}}),
+    Case("replicated padding", padded("replicate", 1, 1, 1, 1),
+         {M4: set(), "M2@macos27": set(), M2: {"ANE215 unknown 0"}, M1: {"ANE215 unknown 0"}}),
+    Case("padding with a number", padded("constant", 1, 1, 1, 1, value="1.5"), only("ANE215 unknown 0")),
+    Case("padded channels", padded("constant", 0, 0, 1, 1, 0, 0, 0, 0),
+         {M4: set(), M2: {"ANE215 unknown 0"}}),
     # ANE216: products of 2, 3, 4 and 8.
     Case("shuffle by 2", shuffle(2), nowhere(M4)),
     Case("shuffle by 5", shuffle(5), {M4: {"ANE216 unknown 0"}}),

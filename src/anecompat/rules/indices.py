@@ -188,16 +188,18 @@ def negative_slice_step(operation: Operation, scope: Scope) -> Iterator[Reason]:
         )
 
 
-@rule("ANE215", "padding-mode-of-old-engines", operations=("pad",))
-def padding_mode(operation: Operation, scope: Scope) -> Iterator[Reason]:
-    """A padding that is not constant, or one over channels, on a generation where nobody measured it.
+@rule("ANE215", "unproven-padding", operations=("pad",))
+def unproven_padding(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A padding that is not with zeros, or one over channels, where nobody measured it.
 
     ## Why it matters
-    Reflecting and replicating were accepted on M4, over channels too. Compiler tables give reflection to A15 and M2 and
-    later, and compiler strings speak of channel padding as not supported without saying where.
+    Reflecting, replicating and padding channels were accepted on M4 with macOS 27. Compiler tables give reflection to
+    A15 and M2 and later, and compiler strings call replication, channels and constants other than 0 not supported,
+    without saying where. A constant other than 0 was tried by no published run.
 
     ## What to change
-    Pad with constants, or build the border from slices and ``concat``.
+    Pad with zeros, or build the border from slices and ``concat``. Before a max pool that follows a ``relu``, zeros do
+    what minus infinity does.
 
     ## Example
     ```mil
@@ -207,17 +209,27 @@ def padding_mode(operation: Operation, scope: Scope) -> Iterator[Reason]:
     } -> (out);
     ```
     """
-    if scope.generation >= 16:
-        return
     mode = str(operation.param("mode", "constant"))
-    if mode in ("reflect", "symmetric") and scope.generation < 14:
+    if mode == "constant":
+        filling = operation.param("constant_val", 0)
+        if filling:
+            yield Reason(
+                f"it pads with {filling}; only zeros were measured",
+                REPORTED,
+                ("ane-strings", "751k-dispatch"),
+                effect=Effect.UNKNOWN,
+            )
+            return
+    elif scope.generation < 14 or (mode == "replicate" and scope.generation < 16 and scope.major < 27):
         yield Reason(
-            f"it pads by {mode}; compiler tables give this to A15 and M2 and later",
+            f"it pads by {mode}, which was measured on M4 only",
             REPORTED,
-            ("ane-guide",),
+            ("ane-guide", "ane-strings", "751k-dispatch"),
             effect=Effect.UNKNOWN,
             core_ml_text="Architecture does not support padding mode.",
         )
+        return
+    if scope.generation >= 16:
         return
     amounts = operation.integers("pad")
     x = operation.input("x")

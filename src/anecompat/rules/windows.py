@@ -219,8 +219,8 @@ def oversized_pool(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """The pooling window is wider than the engine accepts.
 
     ## Why it matters
-    On M4 a max pool may be 1 to 8 columns wide, or exactly 32; average pools of 14 columns were accepted. A window as
-    large as the input is a reduction and no pool.
+    On M4 a max pool may be 1 to 8 columns wide, or exactly 32; 9 rows were accepted, more were not tried. Average pools
+    of 14 columns were accepted, and one as large as its input is a mean.
 
     ## What to change
     Chain smaller max pools with stride 1: 5 after 5 after 5 pools as 13 does, with the same result. Write a global pool
@@ -237,13 +237,28 @@ def oversized_pool(operation: Operation, scope: Scope) -> Iterator[Reason]:
     sizes = _per_axis(operation, "kernel_sizes")
     width, height = sizes[2], sizes[1]
     x = operation.input("x")
+    whole = False
     if x is not None and x.tensor.shape is not None:
         spatial = (1, 1, 1, *x.tensor.shape[2:])[-3:]
-        if sizes[1:] == tuple(spatial[1:]):
-            return
+        whole = sizes[1:] == tuple(spatial[1:])
     if operation.type == "max_pool":
-        limit, also = scope.limit("max_pool_width"), scope.limit("max_pool_width_also")
+        limit, also, tall = (scope.limit(f"max_pool_{name}") for name in ("width", "width_also", "height"))
         if width <= limit.value or width == also.value:
+            if height > tall.value:
+                yield Reason(
+                    f"the window is {height} tall; up to {tall.value} was seen accepted",
+                    tall.certainty,
+                    tall.sources,
+                    effect=Effect.UNKNOWN,
+                )
+            return
+        if whole:
+            yield Reason(
+                f"the window is {width} wide, as wide as its input; no published run says whether Core ML takes that",
+                INFERRED,
+                limit.sources,
+                effect=Effect.UNKNOWN,
+            )
             return
         text = f"Invalid Pool kernel width ({width}), must be [1-{limit.value}] or {also.value}."
         if scope.generation >= 16:
@@ -261,11 +276,47 @@ def oversized_pool(operation: Operation, scope: Scope) -> Iterator[Reason]:
                 limit.sources,
                 effect=Effect.UNKNOWN,
             )
-    elif max(width, height) > (limit := scope.limit("avg_pool_window")).value:
+    elif not whole and max(width, height) > (limit := scope.limit("avg_pool_window")).value:
         yield Reason(
             f"the window is {height}x{width}; up to {limit.value} was seen accepted",
             limit.certainty,
             limit.sources,
+            effect=Effect.UNKNOWN,
+        )
+
+
+_VOLUMES_MEASURED = {"conv", "conv_transpose", "avg_pool"}
+
+
+@rule("ANE312", "volume-window", operations=("conv", "conv_transpose", "max_pool", "avg_pool", "l2_pool"))
+def volume_window(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A convolution or pooling slides over three axes (video, scans), where nobody measured it.
+
+    ## Why it matters
+    Core ML listed the engine for 3-D convolutions, transposed ones and average pools on M4 with macOS 27. Outside Core
+    ML an M1's compiler never took a 3-D convolution, though its tables name a kernel depth.
+
+    ## What to change
+    Fold the depth into the batch or the channels and add up 2-D convolutions, one for each slice of the kernel.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 4, 16, 16]> x) {
+        tensor<fp16, [8, 8, 3, 3, 3]> w = const()[val =
+            tensor<fp16, [8, 8, 3, 3, 3]>(BLOBFILE(path = string("@model_path/weights/weight.bin"),
+            offset = uint64(64)))];
+        tensor<fp16, [1, 8, 4, 16, 16]> out = conv(x = x, weight = w, pad_type = string("same"));
+    } -> (out);
+    ```
+    """
+    if scope.generation >= 16 and scope.major >= 27 and operation.type in _VOLUMES_MEASURED:
+        return
+    value = operation.input("weight" if operation.type.startswith("conv") else "x")
+    if value is not None and value.tensor.rank == 5:
+        yield Reason(
+            "it slides over three axes; measured were convolutions and average pools on M4 with macOS 27 only",
+            REPORTED,
+            ("ane-guide", "751k-dispatch"),
             effect=Effect.UNKNOWN,
         )
 
