@@ -192,6 +192,24 @@ func main<ios18>(tensor<fp16, [1, ?]> x) {
     assert [finding.rule for finding in verdict(model).findings] == ["ANE903"]
 
 
+@pytest.mark.parametrize("dtype", ["int4", "uint4", "uint6", "uint3", "uint2", "uint1", "fp8e4m3fn", "fp8e5m2"])
+@pytest.mark.parametrize("kind", ["relu", "transpose", "cast", "identity"])
+def test_a_type_nobody_saw_flow_is_unknown(dtype: str, kind: str) -> None:
+    found = verdict(
+        parse_model(
+            f"func main<ios18>(tensor<{dtype}, [1, 8]> x) {{ tensor<{dtype}, [1, 8]> out = {kind}(x = x); }} -> (out);"
+        )
+    )
+    assert (found.status, found.eligible) == (OPEN, (None,))
+    assert "ANE205" in found.by_operation[0]
+
+
+def test_the_small_integers_that_were_measured_stay_eligible() -> None:
+    for dtype in ("int8", "uint8", "int16", "uint16"):
+        text = f"func main<ios18>(tensor<fp16, [1, 8]> x) {{ tensor<{dtype}, [1, 8]> out = cast(x = x); }} -> (out);"
+        assert verdict(parse_model(text)).status is FULL
+
+
 # ---- answers and reasons ----
 
 
