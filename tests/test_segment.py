@@ -216,6 +216,29 @@ func main<ios18>(tensor<fp16, [1, 4]> x, tensor<bool, []> flag) {
     assert list(segment.outputs) == ["up", "down"]
 
 
+def test_a_state_is_read_and_written_in_turn() -> None:
+    model = parse_model(
+        """
+func main<ios18>(state<tensor<fp16, [1, 4]>> kept, tensor<fp16, [1, 4]> x) {
+    tensor<fp16, [1, 4]> before = read_state(input = kept);
+    tensor<fp16, [1, 4]> slow = atanh(x = before);
+    write_state(data = slow, input = kept);
+    tensor<fp16, [1, 4]> after = read_state(input = kept);
+    tensor<fp16, [1, 4]> out = add(x = after, y = x);
+    write_state(data = x, input = kept);
+} -> (out);
+"""
+    )
+    found = segments(outline(model), [True, False, True, True, True, True])
+    assert members(found) == [(0,), (2, 3, 4, 5)]
+    # Written on the CPU, without a value between: what reads it afterwards still waits.
+    found = segments(outline(model), [True, True, False, True, True, True])
+    assert members(found) == [(0, 1), (3, 4, 5)]
+    # A write waits for the reads before it.
+    found = segments(outline(model), [True, True, True, False, False, True])
+    assert members(found) == [(0, 1, 2), (5,)]
+
+
 CAPTURED = {
     "read inside": ("tensor<fp16, [1, 4]> up = relu(x = first);", "up", (2,)),
     "returned as it is": ("", "first", (1,)),

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from anecompat.findings import Segment
-from anecompat.ir import Operation, TensorType, Value
+from anecompat.ir import Operation, StateType, TensorType, Value
 from anecompat.outline import Outline, Part
 
 Key = tuple[int | None, int | None, int | None, int | None, int | None]
@@ -39,18 +39,38 @@ def levels(operations: Sequence[Operation], eligible: Sequence[bool | None]) -> 
     """How often the data has changed device, beginning on the CPU, when it reaches each operation."""
     position = {id(operation): i for i, operation in enumerate(operations)}
     result = [0] * len(operations)
+    touched: dict[int, list[int]] = {}
     for i, operation in enumerate(operations):
         here = eligible[i] is True
         level = int(here)
         for value in _needed(operation):
             producer = value.producer
-            at = position.get(id(producer), -1) if producer is not None else -1
-            if 0 <= at < i:
-                reached = result[at] + ((eligible[at] is True) is not here)
-                if reached > level:
-                    level = reached
+            if producer is not None:
+                earlier: Sequence[int] = (position.get(id(producer), -1),)
+            elif isinstance(value.type, StateType):
+                earlier = _in_turn(touched.setdefault(id(value), [-1]), i, operation)
+            else:
+                continue
+            for at in earlier:
+                if 0 <= at < i:
+                    reached = result[at] + ((eligible[at] is True) is not here)
+                    if reached > level:
+                        level = reached
         result[i] = level
     return result
+
+
+def _in_turn(touched: list[int], index: int, operation: Operation) -> Sequence[int]:
+    """What an operation on a state waits for: a read for the last write, a write also for the reads since.
+
+    ``touched`` holds the last write, -1 for none, then the reads since, and is brought up to date.
+    """
+    if operation.type == "read_state":
+        touched.append(index)
+        return touched[:1]
+    earlier = touched[:]
+    touched[:] = [index]
+    return earlier
 
 
 def _needed(operation: Operation) -> Iterator[Value]:
