@@ -289,6 +289,14 @@ def cast(source: str, target: str) -> str:
     )
 
 
+def to_batch(down: int, across: int) -> str:
+    return program(
+        "tensor<fp16, [1, 8, 30, 30]> x",
+        f"tensor<fp16, [{down * across}, 8, {30 // down}, {30 // across}]> out = space_to_batch(x = x, block_shape = "
+        f"{integers(down, across)}, paddings = tensor<int32, [2, 2]>([[0, 0], [0, 0]]));",
+    )
+
+
 def shuffle(factor: int) -> str:
     side = 4 * factor
     return unary(
@@ -417,7 +425,11 @@ CASES = [
          {M4: {PRODUCT}, M1: {"ANE307 refused 0"}}),
     Case("dilation 6 = 2x3", conv(1, 11, x="1, 16, 1024", dilations=integers(6)), only(PRODUCT)),
     Case("dilation 64 = 8x8", conv(1, 11, x="1, 16, 1024", dilations=integers(64)), only(PRODUCT)),
-    Case("dilation 128", conv(1, 11, x="1, 16, 1024", dilations=integers(128)), only("ANE307 refused 0")),
+    Case("dilation 18 = 2x3x3", conv(1, 11, x="1, 16, 1024", dilations=integers(18)),
+         only(PRODUCT, "ANE307 unknown 0")),
+    Case("dilation 128 = 2x8x8", conv(1, 11, x="1, 16, 1024", dilations=integers(128)),
+         only(PRODUCT, "ANE307 unknown 0")),
+    Case("dilation 10 = 2x5", conv(1, 11, x="1, 16, 1024", dilations=integers(10)), only("ANE307 refused 0")),
     # ANE306: 65,536 groups.
     Case("65,536 groups", conv(1, 3, x="1, 65536, 1, 4", groups=65536, made=65536), {M4: {PRODUCT}}),
     Case("65,537 groups", conv(1, 3, x="1, 65537, 1, 4", groups=65537, made=65537),
@@ -526,6 +538,8 @@ CASES = [
     Case("shuffle by 5", shuffle(5), {M4: {"ANE216 unknown 0"}}),
     Case("shuffle by 6", shuffle(6), nowhere(M4)),
     Case("shuffle by 7", shuffle(7), {M4: {"ANE216 unknown 0"}}),
+    Case("space to batch by 2x3", to_batch(2, 3), nowhere(M4)),
+    Case("space to batch by 2x5", to_batch(2, 5), {M4: {"ANE216 unknown 0"}}),
     # ANE311: resizing without a sampler (A14, M1).
     Case("resize by 2", resized(8, 16), {M4: set(), M1: {"ANE102 unknown 0", "ANE311 unknown 0"}}),
     Case("resize by 1.5", resized(8, 12), {M4: set(), M2: set(), M1: {"ANE102 unknown 0", "ANE311 unknown 0"}}),

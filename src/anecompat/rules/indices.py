@@ -8,6 +8,7 @@ from anecompat.findings import Certainty, Effect, Reason
 from anecompat.ir import Operation, TensorType
 from anecompat.rules.registry import rule
 from anecompat.rules.scope import Scope
+from anecompat.rules.windows import smooth
 
 MEASURED, REPORTED, INFERRED = Certainty.MEASURED, Certainty.REPORTED, Certainty.INFERRED
 
@@ -247,7 +248,13 @@ def unproven_padding(operation: Operation, scope: Scope) -> Iterator[Reason]:
             )
 
 
-@rule("ANE216", "shuffle-factor", operations=("pixel_shuffle", "pixel_unshuffle", "depth_to_space", "space_to_depth"))
+_SHUFFLES = {
+    "pixel_shuffle": "upscale_factor", "pixel_unshuffle": "downscale_factor", "depth_to_space": "block_size",
+    "space_to_depth": "block_size", "space_to_batch": "block_shape", "batch_to_space": "block_shape",
+}  # fmt: skip
+
+
+@rule("ANE216", "shuffle-factor", operations=_SHUFFLES)
 def shuffle_factor(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """The factor of a shuffle is no product of 2, 3, 4 and 8 on a generation where nobody measured it.
 
@@ -258,16 +265,10 @@ def shuffle_factor(operation: Operation, scope: Scope) -> Iterator[Reason]:
     ## What to change
     Shuffle in two steps of such factors.
     """
-    argument = {
-        "pixel_shuffle": "upscale_factor", "pixel_unshuffle": "downscale_factor",
-        "depth_to_space": "block_size", "space_to_depth": "block_size",
-    }[operation.type]  # fmt: skip
-    factor = operation.integer(argument)
-    smooth = factor
-    for prime in (2, 3):
-        while smooth > 1 and smooth % prime == 0:
-            smooth //= prime
-    if smooth != 1:
+    argument = _SHUFFLES[operation.type]
+    sizes = operation.integers(argument) if argument == "block_shape" else (operation.integer(argument),)
+    factor = next((size for size in sizes if not smooth(size)), 1)
+    if factor != 1:
         yield Reason(
             f"its factor is {factor}, which is no product of 2, 3, 4 and 8",
             REPORTED,

@@ -45,6 +45,14 @@ def factors(number: int) -> bool:
     return number == 1 or number in _FACTORS or any(number % f == 0 and number // f in _FACTORS for f in _FACTORS)
 
 
+def smooth(number: int) -> bool:
+    """Whether a number has no prime factors but 2 and 3: whether it is a product of step factors, however many."""
+    for prime in (2, 3):
+        while number > 1 and number % prime == 0:
+            number //= prime
+    return number == 1
+
+
 @rule("ANE301", "oversized-kernel", operations=("conv", "conv_transpose"))
 def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """The kernel is wider or taller than the engine's convolution accepts.
@@ -115,7 +123,7 @@ def dilation_without_factors(operation: Operation, scope: Scope) -> Iterator[Rea
     On M2 two of the 18 dilated convolutions of a HiFi-GAN layer left the engine. The published counts fit the kernels
     whose dilated width passes the limit of a plain kernel while the dilation (5) is no product of the engine's step
     factors 2, 3, 4 and 8; dilations of 3 with the same reach stayed. The refused layers were not named, so this is
-    inferred.
+    inferred. Whether more than two factors may be chained (18 = 2 x 3 x 3, a rate of DeepLab) is not known.
 
     ## What to change
     Use dilations 2, 3, 4, 6 or 8, or a smaller kernel at this dilation.
@@ -140,6 +148,15 @@ def dilation_without_factors(operation: Operation, scope: Scope) -> Iterator[Rea
     for name, size, dilation, limit in (("wide", width, dx, wide), ("tall", height, dy, tall)):
         reach = (size - 1) * dilation + 1
         if size > 1 and reach > limit.value and not factors(dilation):
+            if smooth(dilation):
+                yield Reason(
+                    f"a kernel of {size} with dilation {dilation} is {reach} {name}, and {dilation} takes more than "
+                    "two of the factors the engine steps by, which nobody measured",
+                    INFERRED,
+                    ("mobius-nanocodec", "ane-guide"),
+                    effect=Effect.UNKNOWN,
+                )
+                return
             yield Reason(
                 f"a kernel of {size} with dilation {dilation} is {reach} {name}, and {dilation} has no factors the "
                 "engine steps by",
