@@ -558,6 +558,10 @@ CASES = [
     Case("a state 48 wide", states(48), {M4: {"ANE501 risk"}}),
     # ANE502: 2 GiB of weights.
     Case("2 GiB", linear("1, 32768", "1, 32768", 32768, 32768), {M4: {PRODUCT}}),
+    Case("1 GiB on an iPhone", linear("1, 32768", "1, 16384", 32768, 16384),
+         {"A19 Pro@ios26": {PRODUCT}, "M6@macos27": {PRODUCT}}),
+    Case("above 1 GiB on an iPhone", linear("1, 32768", "1, 16385", 32768, 16385),
+         {"A19 Pro@ios26": {PRODUCT, "ANE502 blocks"}, "M6@macos27": {PRODUCT}}),
     Case("above 2 GiB", linear("1, 32768", "1, 32769", 32768, 32769), {M4: {PRODUCT, "ANE502 blocks"}}),
     # ANE601 to ANE605: values.
     Case("exp", unary(SHAPES, "tensor<fp16, [1, 8, 4, 4]> out = exp(x = x);"), {M4: {"ANE603 risk 0"}}),

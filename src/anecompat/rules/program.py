@@ -97,6 +97,17 @@ def _weights(part: Part, scope: Scope) -> Iterator[Said]:
             ),
             (),
         )
+    elif scope.handheld and total > (limit := scope.limit("weights_bytes_phone")).value:
+        yield (
+            "ANE502",
+            Reason(
+                f"its weights take {gib:.1f} GiB; {limit.value / _GIB:g} is the limit on the engine of an iPhone or iPad",
+                limit.certainty,
+                limit.sources,
+                effect=Effect.BLOCKS,
+            ),
+            (),
+        )
 
 
 def _shapes(part: Part, scope: Scope, eligible: Sequence[bool | None]) -> Iterator[Said]:

@@ -15,16 +15,18 @@ class Scope:
     """One engine generation on one system, for one kind of program.
 
     ``release`` is the system's version as iOS counts it: macOS 14.5 is (17, 5). ``legacy`` says that the operation
-    was lowered from an old neural-network layer, which Core ML hands to the engine by another path.
+    was lowered from an old neural-network layer, which Core ML hands to the engine by another path. ``handheld`` says
+    that the system is that of an iPhone or iPad.
     """
 
     engine: str
     release: tuple[int, ...]
     legacy: bool = False
+    handheld: bool = False
 
     @classmethod
     def of(cls, target: Target, *, legacy: bool = False) -> Scope:
-        return cls(target.engine, target.system.release, legacy)
+        return cls(target.engine, target.system.release, legacy, handheld=target.system.platform != "macOS")
 
     @cached_property
     def generation(self) -> int:
