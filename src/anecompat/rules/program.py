@@ -101,7 +101,7 @@ def _weights(part: Part, scope: Scope) -> Iterator[Said]:
         yield (
             "ANE502",
             Reason(
-                f"its weights take {gib:.1f} GiB; {limit.value / _GIB:g} is the limit on the engine of an iPhone or iPad",
+                f"its weights take {gib:.1f} GiB; {limit.value / _GIB:g} is the limit on an iPhone's or iPad's engine",
                 limit.certainty,
                 limit.sources,
                 effect=Effect.BLOCKS,
