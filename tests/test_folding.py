@@ -59,3 +59,23 @@ def test_unpacked_weights_are_constants(target: str, messages: list[str]) -> Non
     verdict = check_model(model, parse_targets([target])).targets[0].verdict
     assert len(verdict.eligible) == 1  # what unpacks weights gets no device
     assert [f.message for f in verdict.findings if f.rule == "ANE302"] == messages
+
+
+CONSTANTS = """
+func main<ios17>(tensor<fp16, [1, 8]> x) {
+    tensor<fp16, [1, 8]> c = cumsum(x = tensor<fp16, [1, 8]>([1, 1, 1, 1, 1, 1, 1, 1]), axis = int32(1));
+    tensor<fp16, [1, 8]> y = add(x = x, y = c);
+    tensor<fp16, [1, 8]> alone = relu(x = tensor<fp16, [1, 8]>([1, 1, 1, 1, 1, 1, 1, 1]));
+} -> (RESULTS);
+"""
+
+
+@pytest.mark.parametrize(
+    ("results", "eligible", "status"),
+    [("y", [True, True, None], Status.CANNOT_TELL), ("y, alone", [True, True, None], Status.CANNOT_TELL)],
+)
+def test_work_on_constants_is_done_beforehand(results: str, eligible: list[bool | None], status: Status) -> None:
+    model = number(parse_model(CONSTANTS.replace("RESULTS", results), "constants"))
+    verdict = check_model(model, parse_targets(["M4"])).targets[0].verdict
+    assert list(verdict.eligible) == eligible
+    assert verdict.status is status

@@ -206,7 +206,8 @@ def test_a_type_nobody_saw_flow_is_unknown(dtype: str, kind: str) -> None:
 
 def test_the_small_integers_that_were_measured_stay_eligible() -> None:
     for dtype in ("int8", "uint8", "int16", "uint16"):
-        text = f"func main<ios18>(tensor<fp16, [1, 8]> x) {{ tensor<{dtype}, [1, 8]> out = cast(x = x); }} -> (out);"
+        cast = f'cast(x = x, dtype = string("{dtype}"))'
+        text = f"func main<ios18>(tensor<fp16, [1, 8]> x) {{ tensor<{dtype}, [1, 8]> out = {cast}; }} -> (out);"
         assert verdict(parse_model(text)).status is FULL
 
 

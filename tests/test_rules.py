@@ -119,6 +119,7 @@ ON_EVERY_TARGET = ("M1@macos12", "M1@macos14.5", "M2@macos26", "M4@macos27", "A1
 EXAMPLE_FINDINGS: dict[str, dict[str, set[str]]] = {
     "ANE101": {"*": {"ANE101 refused 0"}},
     "ANE102": {"*": {"ANE102 unknown 0"}},
+    "ANE105": {"*": {"ANE105 unknown 0"}},
     "ANE201": {"*": {"ANE201 refused 0,1"}},
     "ANE202": {"*": {"ANE202 refused 0"}},
     "ANE203": {

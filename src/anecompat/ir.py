@@ -355,7 +355,8 @@ class Model:
         if not self.stages:
             yield self.name, self
         for stage in self.stages:
-            yield from stage.walk_stages()
+            for path, leaf in stage.walk_stages():
+                yield (f"{stage.name}/{path}" if stage.stages and stage.name else path), leaf
 
     def operations(self) -> Iterator[Operation]:
         """Every operation that gets a device, across stages and functions, in file order."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from anecompat.findings import Certainty, CoreMLWords, Effect, Finding, Reason, Status, worst
 from anecompat.ir import Model, Operation, TensorType, Unknown, Value
 from anecompat.outline import Outline, Part
+from anecompat.rules.operations import is_constant_only
 from anecompat.rules.program import program_reasons
 from anecompat.rules.registry import Rule, apply, find, rules_for
 from anecompat.rules.scope import Scope
@@ -105,6 +106,10 @@ def _fold(outline: Outline, eligible: list[bool | None], folded: set[int]) -> No
         producer = x.producer if x is not None else None
         if producer is not None and not producer.is_constexpr:
             eligible[index] = eligible[producer.index]
+        elif is_constant_only(operation):
+            # Nothing runs: its result is a constant of whoever takes it. As a result of the model, nobody knows.
+            user = min((users[id(value)] for value in operation.outputs if id(value) in users), default=None)
+            eligible[index] = None if user is None else eligible[user]
         else:
             user = min((users[id(value)] for value in operation.outputs if id(value) in users), default=None)
             eligible[index] = eligible[index] if user is None else eligible[user]
@@ -115,6 +120,11 @@ def reasons_for(operation: Operation, scope: Scope) -> Reasons:
 
     A rule that meets something unknown says so; its Unknown becomes a reason of its own.
     """
+    if is_constant_only(operation):
+        reason = Reason(
+            "all its inputs are constants: folded away", Certainty.INFERRED, ("751k-dispatch",), effect=Effect.NOTE
+        )
+        return ((_rule("ANE110"), reason),)
     said: list[tuple[Rule, Reason]] = []
     for rule in rules_for(operation.type):
         try:

@@ -234,4 +234,6 @@ def _sentence(placed: Sequence[str | None], path: Path, can: int, tied: int) -> 
 
 
 def _ms(value: float) -> str:
+    if 0 < value < 0.00005:
+        return "less than 0.0001 ms"
     return f"{value:.2f} ms" if value >= 0.005 else f"{value:.4f} ms"

@@ -274,7 +274,7 @@ def _finding(outline: Outline, finding: Finding, width: int, color: bool, brief:
         yield wrapped(f"Core ML's words: {shown(finding.core_ml_text, 300)}{code}", width, inner, inner + "  ")
     if not brief:
         if finding.fix:
-            yield wrapped(f"change: {finding.fix.replace('``', '`')}", width, inner, inner + "  ")
+            yield wrapped(f"change: {finding.fix}", width, inner, inner + "  ")
         if finding.gain is not None:
             yield wrapped(_gain(finding), width, inner, inner + "  ")
         known = f"known: {finding.certainty}"

@@ -99,6 +99,19 @@ def unproven_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
     yield Reason(f"{what}: {reason}", Certainty(support.certainty), support.sources, effect=Effect.UNKNOWN)
 
 
+# What gives another result each time, though all its inputs are constants.
+_RANDOM = ("random_normal", "random_uniform", "random_bernoulli", "random_categorical")
+
+
+def is_constant_only(operation: Operation) -> bool:
+    """Whether the operation computes on constants alone, so that Core ML's compiler can do its work beforehand."""
+    if operation.type in _RANDOM or operation.blocks or not operation.inputs:
+        return False
+    if not all(isinstance(value.type, TensorType) for value in operation.outputs):
+        return False
+    return all(value.is_constant for bound in operation.inputs.values() for value in bound)
+
+
 def folds(operation: Operation) -> bool:
     """Whether the operation changes nothing: an identity, or a resize, pad or crop to the size it already has."""
     if operation.type == "identity":
@@ -114,6 +127,56 @@ def folds(operation: Operation) -> bool:
 _SAME_SIZE_FOLDS = {
     "resize", "resize_bilinear", "resize_nearest_neighbor", "upsample_bilinear", "upsample_nearest_neighbor", "reshape",
 }  # fmt: skip
+
+
+_TWO = (
+    "add sub mul real_div floor_div mod pow maximum minimum matmul greater greater_equal less less_equal equal "
+    "not_equal logical_and logical_or logical_xor"
+)
+_REQUIRED = {
+    **dict.fromkeys(_TWO.split(), ("x", "y")),
+    **dict.fromkeys(("conv", "conv_transpose", "linear"), ("x", "weight")),
+    **dict.fromkeys(("gather", "gather_nd", "gather_along_axis"), ("x", "indices")),
+    "select": ("cond", "a", "b"),
+    "scaled_dot_product_attention": ("query", "key", "value"),
+    "reshape": ("x", "shape"),
+    "transpose": ("x", "perm"),
+    "cast": ("x", "dtype"),
+    "concat": ("values",),
+    "stack": ("values",),
+    "fill": ("shape",),
+    "range_1d": ("start", "end", "step"),
+    "write_state": ("input", "data"),
+    "read_state": ("input",),
+}
+
+
+@rule("ANE105", "incomplete-operation")
+def incomplete_operation(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """The operation lacks an argument without which it means nothing.
+
+    ## Why it matters
+    Core ML does not load such a program. What a complete one would do cannot be told from it.
+
+    ## What to change
+    Export the model again.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 8, 4, 4]> x) {
+        tensor<fp16, [1, 8, 4, 4]> out = add(x = x);
+    } -> (out);
+    ```
+    """
+    if operation.layer or operation.type.startswith(("espresso_", "custom")):
+        return
+    missing = [name for name in _REQUIRED.get(operation.type, ()) if not operation.inputs.get(name)]
+    if not missing and not operation.inputs and not operation.blocks and operation.type not in _RANDOM:
+        missing = ["x"]
+    if missing:
+        yield Reason(
+            f"its argument {missing[0]} is missing", Certainty.DOCUMENTED, ("core-ml-format",), effect=Effect.UNKNOWN
+        )
 
 
 @rule("ANE110", "folded-operation")

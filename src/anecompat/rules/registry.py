@@ -38,7 +38,7 @@ class Rule:
     def fix(self) -> str | None:
         """What to change, as one line for reports."""
         text = self.sections.get("What to change")
-        return None if text is None else " ".join(text.split("\n\n")[0].split())
+        return None if text is None else " ".join(text.split("\n\n")[0].split()).replace("``", "`")
 
 
 _RULES: dict[str, Rule] = {}
