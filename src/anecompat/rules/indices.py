@@ -57,16 +57,23 @@ def gather_index_type(operation: Operation, scope: Scope) -> Iterator[Reason]:
 
 @rule("ANE212", "box-index-type", operations=("crop_resize",))
 def box_index_type(operation: Operation, scope: Scope) -> Iterator[Reason]:
-    """The box indices of a crop_resize are not uint16.
+    """The box indices of a crop_resize are not uint16, or nobody has seen it run with such.
 
     ## Why it matters
-    Core ML says so in as many words: only uint16 box indices are supported.
+    Core ML says so in as many words: only uint16 box indices are supported. No published run tried them.
 
     ## What to change
-    Make the box indices a uint16 constant; or crop with fixed slices and resize.
+    Make the box indices a uint16 constant and measure; or crop with fixed slices and resize.
     """
     indices = operation.input("box_indices")
-    if indices is not None and isinstance(indices.type, TensorType) and indices.type.dtype != "uint16":
+    if indices is None or not isinstance(indices.type, TensorType) or indices.type.dtype == "uint16":
+        yield Reason(
+            "Core ML says that it takes uint16 box indices; no published run tried them",
+            INFERRED,
+            ("751k-messages",),
+            effect=Effect.UNKNOWN,
+        )
+    else:
         yield Reason(
             f"its box indices have the type {indices.type.dtype}",
             MEASURED if scope.generation == 16 else INFERRED,

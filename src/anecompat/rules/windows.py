@@ -104,10 +104,11 @@ def oversized_kernel(operation: Operation, scope: Scope) -> Iterator[Reason]:
             yield Reason(found, wide.certainty, wide.sources, core_ml_code=320, core_ml_text=text)
     elif (height, width) == (16, 16) and scope.generation >= 16:
         yield Reason(
-            "the kernel is 16x16: accepted, but compiling it took minutes and up to 12 GB on M4",
+            "the kernel is 16x16: accepted, but compiling it took minutes and up to 12 GB on M4"
+            + ("; nobody tried it on an iPhone or iPad" if scope.handheld else ""),
             REPORTED,
             ("751k-dispatch",),
-            effect=Effect.RISK,
+            effect=Effect.UNKNOWN if scope.handheld else Effect.RISK,
         )
     else:
         yield Reason(
