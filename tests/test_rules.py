@@ -490,6 +490,11 @@ CASES = [
     Case("gather by constant int32", gather_constant("int32"), {M4: {"ANE211 unknown 0"}}),
     Case("box indices uint16", crop_resize("uint16"), {M4: {"ANE212 unknown 0"}}),
     Case("box indices int32", crop_resize("int32"), {M4: {"ANE212 refused 0"}}),
+    # A quantised language model failed to compile on an iPhone 17 Pro (CoreML-LLM); M4 with macOS 27 lists both.
+    Case("quantised activations", unary("tensor<fp16, [1, 8]> x",
+         'tensor<int8, [1, 8]> q = quantize(input = x, scale = fp16(0.1), output_dtype = string("int8"));\n'
+         "tensor<fp16, [1, 8]> out = dequantize(input = q, scale = fp16(0.1));"),
+         {M4: set(), "A19Pro@ios26": {"ANE102 unknown 0", "ANE102 unknown 1"}}),
     Case("cast to int32", cast("fp16", "int32"), only("ANE201 refused 0")),
     Case("cast to int16", cast("fp16", "int16"), nowhere(M4)),
     Case("axes may be int32", unary(SHAPES, f"tensor<fp16, [1, 8]> out = reduce_sum(x = x, axes = {integers(2, 3)}, "
