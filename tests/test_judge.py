@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from anecompat import proto
 from anecompat.checking import check_model
 from anecompat.errors import CompileError, InputError, PredictionError, ReadError
 from anecompat.findings import Certainty, CoreMLWords, Effect, Reason, Status, Verdict, worst
 from anecompat.ir import Feature, HostWork, Model, number
 from anecompat.judge import answer, overall, part_status
+from anecompat.readers import read
 from anecompat.readers.mil_text import parse_model
 from anecompat.rules import all_rules
 from anecompat.targets import parse_targets
+from neural_networks import describe, network
 
 FULL, PARTIAL, NONE, OPEN = Status.FULL, Status.PARTIAL, Status.NONE, Status.CANNOT_TELL
 
@@ -190,6 +194,37 @@ func main<ios18>(tensor<fp16, [1, ?]> x) {
     assert [finding.message.partition(":")[0] for finding in causes] == ["at x 1x65537", "at x 1x65538"]
     model.inputs = (Feature("x", "multiArray", "fp16", (1, 16), choices=((1, 16), (1, 32))),)
     assert [finding.rule for finding in verdict(model).findings] == ["ANE903"]
+
+
+def old_network(folder: Path, *widths: int) -> Path:
+    """A saved network of one activation whose input lists shapes that differ in width."""
+    description = describe({"x": (1, 8, 4, widths[0])}, ["y"])
+    for width in widths:
+        choices = description.input[0].type.multiArrayType.enumeratedShapes.shapes
+        choices.add(shape=(1, 8, 4, width))
+    message = proto.message_class("Model")(specificationVersion=4, description=description)
+    message.neuralNetwork.CopyFrom(network("x -> y: activation { ReLU {} }"))
+    path = folder / "old.mlmodel"
+    path.write_bytes(message.SerializeToString())
+    return path
+
+
+def test_an_old_network_is_judged_at_every_listed_shape(tmp_path: Path) -> None:
+    found = verdict(read(old_network(tmp_path, 16, 32, 65537)))
+    assert found.status is NONE
+    assert [status for *_, status in found.parts] == [FULL, FULL, NONE]
+    assert [each.message.partition(":")[0] for each in found.findings if each.rule == "ANE302"] == ["at x 1x8x4x65537"]
+    assert verdict(read(old_network(tmp_path, 16, 32))).status is FULL
+
+
+def test_an_old_network_whose_file_is_gone_is_not_said_to_fit_at_shapes_nobody_judged(tmp_path: Path) -> None:
+    path = old_network(tmp_path, 16, 65537)
+    model = read(path)
+    path.unlink()
+    found = verdict(model)
+    assert found.status is OPEN
+    assert [(each.rule, each.effect) for each in found.findings] == [("ANE903", Effect.UNKNOWN)]
+    assert "judged at the default one only" in found.findings[0].message
 
 
 @pytest.mark.parametrize("dtype", ["int4", "uint4", "uint6", "uint3", "uint2", "uint1", "fp8e4m3fn", "fp8e5m2"])

@@ -204,7 +204,7 @@ def check_model(
 ) -> Report:
     """As ``check``, for a model already read and targets already parsed."""
     wanted = tuple(default_targets() if targets is None else targets)
-    others = [(words, outline(resolved(model, shapes))) for words, shapes in enumerated(model)]
+    others = [(words, _at_shapes(model, shapes)) for words, shapes in enumerated(model)]
     model = resolved(model)
     laid_out = outline(model)
     distinct = {(target.engine, target.system.release): target for target in wanted}
@@ -222,7 +222,21 @@ def check_model(
     return Report(model.path, model, laid_out, entries, asked=targets is not None)
 
 
-def _with_other_shapes(verdict: Verdict, others: Sequence[tuple[str, Outline]], target: Target) -> Verdict:
+def _at_shapes(model: Model, shapes: dict[str, tuple[int, ...]]) -> Outline | None:
+    """The model laid out at other listed shapes. Old networks get their shapes while they are read, so their file is
+    read once more; None where that cannot be: compiled networks, models from an address, files that are gone."""
+    if not any(leaf.kind.startswith("neuralNetwork") for _, leaf in model.walk_stages()):
+        return outline(resolved(model, shapes))
+    if "://" in model.path:
+        return None
+    fixed = {each.name: each.shape for each in model.inputs if each.shape and not each.is_flexible}
+    try:
+        return outline(resolved(read(model.path, shapes=fixed | shapes), shapes))
+    except AnecompatError:
+        return None
+
+
+def _with_other_shapes(verdict: Verdict, others: Sequence[tuple[str, Outline | None]], target: Target) -> Verdict:
     """The worst over all listed shapes; what is told in full is the default one."""
     if not others:
         return verdict
@@ -231,6 +245,9 @@ def _with_other_shapes(verdict: Verdict, others: Sequence[tuple[str, Outline]], 
     told = {(finding.rule, finding.message) for finding in verdict.findings}
     causes: dict[tuple[str, str], tuple[Finding, list[str]]] = {}
     for words, laid_out in others:
+        if laid_out is None:
+            statuses.append(Status.CANNOT_TELL)
+            continue
         judgement = judge(laid_out, target)
         statuses.append(judgement.status)
         if judgement.status is not verdict.status:
@@ -241,12 +258,18 @@ def _with_other_shapes(verdict: Verdict, others: Sequence[tuple[str, Outline]], 
                     if words not in where:
                         where.append(words)
         parts.extend((stage, f"{function} ({words})", status) for stage, function, status in judgement.parts)
-    return replace(
-        verdict,
-        status=worst(statuses),
-        parts=tuple(parts),
-        findings=(*verdict.findings, *(_at(finding, shapes) for finding, shapes in causes.values())),
-    )
+    unread = any(laid_out is None for _, laid_out in others)
+    known = (_unread(finding) if unread else finding for finding in verdict.findings)
+    elsewhere = (_at(finding, shapes) for finding, shapes in causes.values())
+    return replace(verdict, status=worst(statuses), parts=tuple(parts), findings=(*known, *elsewhere))
+
+
+def _unread(finding: Finding) -> Finding:
+    """That a model takes several shapes is more than a risk where only the default one could be judged."""
+    if finding.rule != "ANE903":
+        return finding
+    message = f"{finding.message}; judged at the default one only, for others give the .mlmodel and --shape"
+    return replace(finding, message=message, effect=Effect.UNKNOWN)
 
 
 def _at(finding: Finding, shapes: Sequence[str]) -> Finding:
