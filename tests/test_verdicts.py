@@ -9,6 +9,9 @@ from types import ModuleType
 
 import pytest
 
+import anecompat
+from anecompat.readers.mil_text import parse_model
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -64,6 +67,18 @@ def test_a_change_is_told_once_for_the_targets_it_concerns(verdicts: ModuleType)
         "  - 1 2/3 1 2 ANE101:1",
         "  + 2 0/3 0 0 ANE101:3",
     ]
+
+
+def test_what_becomes_unknown_is_a_change(verdicts: ModuleType) -> None:
+    said = [
+        verdicts.words(anecompat.check(parse_model(text), ["M4"]).targets[0].verdict)
+        for text in (
+            "func main<ios17>(tensor<fp16, [8]> x) { tensor<fp16, [8]> y = relu(x = x); "
+            f"tensor<fp16, [8]> out = {kind}(x = y); }} -> (out);"
+            for kind in ("cumsum", "an_operation_of_the_future")
+        )
+    ]
+    assert [each.split()[1] for each in said] == ["1/2", "1+1?/2"]
 
 
 def test_a_new_full_verdict_comes_first_and_stands_out(verdicts: ModuleType) -> None:

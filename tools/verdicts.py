@@ -33,7 +33,8 @@ Answers = dict[tuple[str, str], str]
 
 HEAD = """\
 # The answers of `make verdicts`: model | status, eligible/all, segments, on the engine by forecast, causes | targets
-# A cause is a rule with the number of operations it stops. "+3?" after the forecast: 3 operations cannot be placed.
+# A cause is a rule with the number of operations it stops. "+3?" after the eligible ones: 3 are
+# unknown; after the forecast: 3 cannot be placed.
 # A target is an engine and a release as iOS counts:
 """
 
@@ -55,14 +56,18 @@ def words(verdict: Verdict) -> str:
     """One answer as text."""
     done, total = verdict.share
     placed = verdict.forecast.placed if verdict.forecast is not None else ()
-    on_engine, open_ones = placed.count("ANE"), placed.count(None)
     causes: dict[str, int] = defaultdict(int)
     for finding in verdict.findings:
         if finding.effect in (Effect.REFUSED, Effect.UNKNOWN, Effect.BLOCKS):
             causes[finding.rule] += len(finding.operations)
     named = " ".join(f"{rule}:{count}" if count else rule for rule, count in sorted(causes.items()))
-    forecast = f"{on_engine}+{open_ones}?" if open_ones else f"{on_engine}"
-    return f"{int(verdict.status)} {done}/{total} {len(verdict.segments)} {forecast} {named or '-'}"
+    eligible = f"{done}{_open(verdict.eligible.count(None))}/{total}"
+    forecast = f"{placed.count('ANE')}{_open(placed.count(None))}"
+    return f"{int(verdict.status)} {eligible} {len(verdict.segments)} {forecast} {named or '-'}"
+
+
+def _open(count: int) -> str:
+    return f"+{count}?" if count else ""
 
 
 def corpus() -> Iterator[tuple[str, Path | Model]]:

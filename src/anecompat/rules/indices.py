@@ -83,6 +83,36 @@ def box_index_type(operation: Operation, scope: Scope) -> Iterator[Reason]:
         )
 
 
+@rule("ANE218", "small-topk", operations=("topk",))
+def small_topk(operation: Operation, scope: Scope) -> Iterator[Reason]:
+    """A topk of 3 or 4, which the engine's own compiler rejects.
+
+    ## Why it matters
+    A reverse-engineering guide and a sweep on an M5 Pro, both outside Core ML, found no path for k of 3 and 4. Core ML
+    accepted k = 4 on M4 with macOS 27; nobody tried elsewhere.
+
+    ## What to change
+    Ask for 5 and drop the last, or measure.
+
+    ## Example
+    ```mil
+    func main<ios17>(tensor<fp16, [1, 64]> x) {
+        tensor<fp16, [1, 4]> out, tensor<uint16, [1, 4]> at = topk(x = x, k = int32(4), axis = int32(-1),
+            ascending = bool(false), sort = bool(true), return_indices = bool(true),
+            output_indices_dtype = string("uint16"));
+    } -> (out);
+    ```
+    """
+    if (scope.generation == 16 and scope.major >= 27) or operation.integer("k", 1) not in (3, 4):
+        return
+    yield Reason(
+        f"its k is {operation.integer('k', 1)}; 3 and 4 failed outside Core ML, and Core ML was asked on M4 alone",
+        REPORTED,
+        ("ane-guide", "aneforge-sweep"),
+        effect=Effect.UNKNOWN,
+    )
+
+
 @rule("ANE213", "computed-parameter")
 def computed_parameter(operation: Operation, scope: Scope) -> Iterator[Reason]:
     """A parameter that shapes the operation (a slice's begin, a reshape's shape, axes) is computed by the model.

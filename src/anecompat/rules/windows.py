@@ -124,7 +124,8 @@ def dilation_without_factors(operation: Operation, scope: Scope) -> Iterator[Rea
     On M2 two of the 18 dilated convolutions of a HiFi-GAN layer left the engine. The published counts fit the kernels
     whose dilated width passes the limit of a plain kernel while the dilation (5) is no product of the engine's step
     factors 2, 3, 4 and 8; dilations of 3 with the same reach stayed. The refused layers were not named, so this is
-    inferred. Whether more than two factors may be chained (18 = 2 x 3 x 3, a rate of DeepLab) is not known.
+    inferred, and on other generations it is not known. Nor is it known whether more than two factors may be chained
+    (18 = 2 x 3 x 3, a rate of DeepLab).
 
     ## What to change
     Use dilations 2, 3, 4, 6 or 8, or a smaller kernel at this dilation.
@@ -146,26 +147,24 @@ def dilation_without_factors(operation: Operation, scope: Scope) -> Iterator[Rea
     _, height, width = kernel(operation)
     _, dy, dx = dilations
     wide, tall = scope.limit("conv_kernel_width"), scope.limit("conv_kernel_height")
+    unproven = ""
     for name, size, dilation, limit in (("wide", width, dx, wide), ("tall", height, dy, tall)):
         reach = (size - 1) * dilation + 1
-        if size > 1 and reach > limit.value and not factors(dilation):
-            if smooth(dilation):
-                yield Reason(
-                    f"a kernel of {size} with dilation {dilation} is {reach} {name}, and {dilation} takes more than "
-                    "two of the factors the engine steps by, which nobody measured",
-                    INFERRED,
-                    ("mobius-nanocodec", "ane-guide"),
-                    effect=Effect.UNKNOWN,
-                )
+        if size == 1 or reach <= limit.value or factors(dilation):
+            continue
+        found = f"a kernel of {size} with dilation {dilation} is {reach} {name}, and {dilation} "
+        if not smooth(dilation):
+            found += "has no factors the engine steps by"
+            if scope.generation == 14:
+                yield Reason(found, INFERRED, ("mobius-nanocodec",))
                 return
-            yield Reason(
-                f"a kernel of {size} with dilation {dilation} is {reach} {name}, and {dilation} has no factors the "
-                "engine steps by",
-                INFERRED,
-                ("mobius-nanocodec",),
-                core_ml_text="Error: conv with large kernel does not meet decomposition preconditions",
+            unproven = unproven or found + "; only an M2 was seen to refuse such"
+        else:
+            unproven = unproven or (
+                found + "takes more than two of the factors the engine steps by, which nobody measured"
             )
-            return
+    if unproven:
+        yield Reason(unproven, INFERRED, ("mobius-nanocodec", "ane-guide"), effect=Effect.UNKNOWN)
 
 
 @rule("ANE306", "too-many-groups", operations=("conv", "conv_transpose"))
