@@ -15,7 +15,7 @@ from collections import OrderedDict
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from anecompat.errors import ReadError
-from anecompat.readers.source import Count, checked, read_within
+from anecompat.readers.source import Count, Labelled, checked, read_within
 
 LEAST_FETCH = 1 << 14  # a round trip costs more than these bytes
 MOST_KEPT = 32  # fetched pieces held for a second look
@@ -94,29 +94,13 @@ class _Shared:
         self.pieces: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
 
-class WebSource:
+class WebSource(Labelled):
     """A file or folder at an http(s) address, as a source (see ``Source``)."""
 
     def __init__(self, url: str, label: str, *, only: str = "", shared: _Shared | None = None) -> None:
         self._url = url
-        self._label = label
-        self._only = only
         self._shared = shared or _Shared()
-
-    @property
-    def label(self) -> str:
-        return self._label
-
-    @property
-    def alone(self) -> str:
-        return self._only
-
-    @property
-    def bytes_read(self) -> int:
-        return self._shared.count.bytes
-
-    def place(self, name: str = "") -> str:
-        return self._label if self._only or not name else f"{self._label.rstrip('/')}/{name.rstrip('/')}"
+        super().__init__(label, only, self._shared.count)
 
     def has(self, name: str) -> bool:
         if self._only:

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from anecompat.errors import ReadError
 from anecompat.readers.ranges import LEAST_FETCH, WebSource
-from anecompat.readers.source import MOST_FILES, Count, Source, checked, joined, read_within
+from anecompat.readers.source import MOST_FILES, Count, Labelled, Source, checked, joined, read_within
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 HUB = "https://huggingface.co"
@@ -96,36 +96,19 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-class FileSystemSource:
+class FileSystemSource(Labelled):
     """A file or folder of an fsspec file system, as a source (see ``Source``)."""
 
     def __init__(self, files: Any, path: str, label: str, *, count: Count | None = None) -> None:
+        super().__init__(label, "", count or Count())
         self._files = files
         self._path = path.rstrip("/")
-        self._label = label
-        self._count = count or Count()
         self._sizes: dict[str, int] = {}
         self._pieces: dict[str, tuple[int, bytes]] = {}
-        self._only = ""
         kind, size = self._info("")
         self._only = self._path.rsplit("/", 1)[-1] if kind == "file" else ""
         if self._only:
             self._sizes[self._only] = size
-
-    @property
-    def label(self) -> str:
-        return self._label
-
-    @property
-    def alone(self) -> str:
-        return self._only
-
-    @property
-    def bytes_read(self) -> int:
-        return self._count.bytes
-
-    def place(self, name: str = "") -> str:
-        return self._label if self._only or not name else f"{self._label.rstrip('/')}/{name.rstrip('/')}"
 
     def _call(self, name: str, method: str, *arguments: Any, **options: Any) -> Any:
         """One call of the file system, given up after PATIENCE: its own time limits are not ours to set."""

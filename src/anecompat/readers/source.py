@@ -97,18 +97,13 @@ class Count:
         self.bytes = 0
 
 
-class FolderSource:
-    """A folder on disk, or a lone file as a source of one name."""
+class Labelled:
+    """What every source of its own place has: how it is called, its only name if it is a lone file, the bytes read."""
 
-    def __init__(self, root: Path, label: str, *, only: str = "", count: Count | None = None) -> None:
-        self._root = root
-        self._real = os.path.realpath(root)
+    def __init__(self, label: str, only: str, count: Count) -> None:
         self._label = label
         self._only = only
-        self._count = count or Count()
-        self._open: dict[str, tuple[int, os.stat_result]] = {}
-        self._seen: dict[str, tuple[int, int]] = {}
-        self._head: tuple[str, bytes] = ("", b"")
+        self._count = count
 
     @property
     def label(self) -> str:
@@ -123,9 +118,19 @@ class FolderSource:
         return self._count.bytes
 
     def place(self, name: str = "") -> str:
-        if self._only or not name:
-            return self._label
-        return f"{self._label.rstrip('/')}/{name.rstrip('/')}"
+        return self._label if self._only or not name else f"{self._label.rstrip('/')}/{name.rstrip('/')}"
+
+
+class FolderSource(Labelled):
+    """A folder on disk, or a lone file as a source of one name."""
+
+    def __init__(self, root: Path, label: str, *, only: str = "", count: Count | None = None) -> None:
+        self._root = root
+        self._real = os.path.realpath(root)
+        super().__init__(label, only, count or Count())
+        self._open: dict[str, tuple[int, os.stat_result]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._head: tuple[str, bytes] = ("", b"")
 
     def has(self, name: str) -> bool:
         if self._only:
